@@ -1,0 +1,107 @@
+/* Vectors of doubles of MF_VBYTES bytes, in the vector extension that gcc and clang share, and the two functions an
+ * E-step needs, exp and log. No include guard: compiled once for each instruction set (isa.h). */
+
+#define vd MF_NAME(vd)
+#define vl MF_NAME(vl)
+#define vd_unaligned MF_NAME(vd_unaligned)
+#define VLEN (MF_VBYTES / 8)
+
+typedef double vd __attribute__((vector_size(MF_VBYTES)));
+typedef int64_t vl __attribute__((vector_size(MF_VBYTES)));
+typedef double vd_unaligned __attribute__((vector_size(MF_VBYTES), aligned(8), may_alias));
+
+#define vload MF_NAME(vload)
+static inline vd vload(const double *p) { return *(const vd_unaligned *)p; }
+
+#define vstore MF_NAME(vstore)
+static inline void vstore(double *p, vd v) { *(vd_unaligned *)p = v; }
+
+#define vset MF_NAME(vset)
+static inline vd vset(double s) { return s - (vd){0}; }
+
+/* mask is all ones or all zeros in each lane, as a comparison gives it. */
+#define vselect MF_NAME(vselect)
+static inline vd vselect(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
+
+#define vmax MF_NAME(vmax)
+static inline vd vmax(vd a, vd b) {
+#if MF_VBYTES == 64
+    return (vd)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif MF_VBYTES == 32
+    return (vd)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return vselect(a > b, a, b);
+#endif
+}
+
+#define vmin MF_NAME(vmin)
+static inline vd vmin(vd a, vd b) { return -vmax(-a, -b); }
+
+/* Sum of the lanes, always in the same order. */
+#define vsum MF_NAME(vsum)
+static inline double vsum(vd v) {
+#if MF_VBYTES == 64
+    return _mm512_reduce_add_pd((__m512d)v);
+#elif MF_VBYTES == 32
+    __m128d low = _mm256_castpd256_pd128((__m256d)v), high = _mm256_extractf128_pd((__m256d)v, 1);
+    low = _mm_add_pd(low, high);
+    return _mm_cvtsd_f64(_mm_add_sd(low, _mm_unpackhi_pd(low, low)));
+#else
+    return v[0] + v[1];
+#endif
+}
+
+#define ROUND_SHIFT 6755399441055744.0 /* 1.5 * 2^52: adding it rounds to an integer, left in the low bits */
+
+/* exp(x), within 1 ulp of the exact value for x in [-708, 709]; 0 below, clamped to exp(709) above; NaN stays NaN.
+ * x = n ln2 + r with |r| <= ln2 / 2; exp(r) by its Taylor series to r^13, whose remainder is below 2^-55. */
+#define vexp MF_NAME(vexp)
+static inline vd vexp(vd x) {
+    vl tiny = x < vset(-708.0);
+    x = vmin(vset(709.0), x); /* vmax(a, NaN) is NaN when NaN stands second */
+    x = vmax(vset(-708.0), x);
+    vd shifted = x * 1.4426950408889634 + ROUND_SHIFT;
+    vd n = shifted - ROUND_SHIFT;
+    vd r = x - n * 6.93147180369123816490e-01; /* ln2 in two parts; n times the first is exact */
+    r = r - n * 1.90821492927058770002e-10;
+    vd p = r * (1.0 / 6227020800.0) + (1.0 / 479001600.0);
+    p = p * r + (1.0 / 39916800.0);
+    p = p * r + (1.0 / 3628800.0);
+    p = p * r + (1.0 / 362880.0);
+    p = p * r + (1.0 / 40320.0);
+    p = p * r + (1.0 / 5040.0);
+    p = p * r + (1.0 / 720.0);
+    p = p * r + (1.0 / 120.0);
+    p = p * r + (1.0 / 24.0);
+    p = p * r + (1.0 / 6.0);
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    p = (vd)((vl)p + ((vl)shifted << 52)); /* times 2^n, by its exponent bits */
+    return vselect(tiny, vset(0.0), p);
+}
+
+/* log(x), within 2 ulp, for normal x > 0. x = 2^e m with m in [1/sqrt2, sqrt2);
+ * log m = 2 atanh(s), s = (m - 1) / (m + 1), |s| < 0.172, series to s^21. */
+#define vlog MF_NAME(vlog)
+static inline vd vlog(vd x) {
+    vl bits = (vl)x;
+    vl e = (bits - 0x3fe6a09e667f3bcdLL) >> 52;
+    vd m = (vd)(bits - (e << 52));
+    vd exponent = (vd)(e + (vl)vset(ROUND_SHIFT)) - ROUND_SHIFT;
+    vd f = m - 1.0;
+    vd s = f / (m + 1.0);
+    vd z = s * s;
+    vd p = z * (1.0 / 21.0) + (1.0 / 19.0);
+    p = p * z + (1.0 / 17.0);
+    p = p * z + (1.0 / 15.0);
+    p = p * z + (1.0 / 13.0);
+    p = p * z + (1.0 / 11.0);
+    p = p * z + (1.0 / 9.0);
+    p = p * z + (1.0 / 7.0);
+    p = p * z + (1.0 / 5.0);
+    p = p * z + (1.0 / 3.0);
+    /* 2 atanh(s) = f - s (f - 2 z p): f is exact, so only the small correction is rounded. */
+    vd log_m = f - s * (f - 2.0 * z * p);
+    return exponent * 6.93147180369123816490e-01 + (log_m + exponent * 1.90821492927058770002e-10);
+}
