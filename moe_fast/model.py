@@ -655,8 +655,8 @@ def match_experts(a: MixtureOfExperts | ArrayLike, b: MixtureOfExperts | ArrayLi
         points_a, points_b = (np.column_stack([model.intercept, model.coef]) for model in (a, b))
     else:
         points_a, points_b = (
-            value.coef if isinstance(value, MixtureOfExperts) else check_matrix(value, name).astype(np.float64)
-            for value, name in ((a, "a"), (b, "b"))
+            x.coef if isinstance(x, MixtureOfExperts) else check_matrix(x, name).astype(np.float64)
+            for x, name in ((a, "a"), (b, "b"))
         )
     if points_a.shape != points_b.shape:
         raise ValueError(f"a and b differ in shape: {points_a.shape} and {points_b.shape}")
