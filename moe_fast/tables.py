@@ -1,0 +1,178 @@
+"""Tables for the command line: read a file, choose its columns, turn them into numbers.
+
+Every message names the file's own words: its columns, and its rows counted from 1 below the header.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STANDARD_STREAM = "-"   # in place of a file: standard input or output
+
+_N_NAMED = 5       # rows that a message names
+_N_COLUMNS = 20    # columns that a message lists
+
+
+class UsageError(ValueError):
+    """What the command line asks for is not there, or cannot be."""
+
+
+def need(module: str) -> Any:
+    """Import a module of the extra `cli`, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise   # the module is there, and something that it needs is not
+        raise ImportError(f"this needs {module}: pip install 'moe_fast[cli]'") from error
+
+
+def read_table(path: str) -> pd.DataFrame:
+    """Read CSV (also compressed, tab-separated as .tsv, or "-" for standard input), Parquet or Feather.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file.
+    ValueError
+        If it is not such a table, or has no rows.
+    """
+    pandas = need("pandas")
+    if path != STANDARD_STREAM and not Path(path).is_file():
+        raise UsageError(f"no such file: {path}" if not Path(path).exists() else f"not a file: {path}")
+    suffixes = Path(path).suffixes
+    try:
+        if suffixes[-1:] == [".parquet"]:
+            table = pandas.read_parquet(path)
+        elif suffixes[-1:] in ([".feather"], [".arrow"]):
+            table = pandas.read_feather(path)
+        else:
+            table = pandas.read_csv(
+                sys.stdin if path == STANDARD_STREAM else path,
+                sep="\t" if ".tsv" in suffixes else ",",
+                float_precision="round_trip",   # the nearest double, as Python reads it
+                low_memory=False,               # a column's type from all of it, not from chunks
+            )
+    except (ValueError, OSError) as error:   # pandas' and pyarrow's own errors are ValueErrors
+        raise ValueError(f"{path} cannot be read as a table: {error}") from error
+    table.columns = [str(name) for name in table.columns]
+    if len(table) == 0:
+        raise ValueError(f"{path} has no rows under its header")
+    return table.reset_index(drop=True)
+
+
+def write_csv(table: pd.DataFrame, path: str) -> None:
+    """Write without row numbers, every number exact; "-" is standard output."""
+    table.to_csv(sys.stdout if path == STANDARD_STREAM else path, index=False)
+
+
+def find_columns(table: pd.DataFrame, asked: str | Sequence[str], asker: str) -> list[str]:
+    """The columns that were asked for, as a list or as text "A,B,...", in that order.
+
+    Raises
+    ------
+    UsageError
+        If one is not in the table, or is asked for twice; names the asker (an option) and the nearest column.
+    """
+    if isinstance(asked, str):
+        asked = [asked] if asked in table.columns else [name.strip() for name in asked.split(",")]
+    for name in asked:
+        if name not in table.columns:
+            raise UsageError(f"{asker}: no column {name!r}{_nearest(name, table.columns)}")
+        if asked.count(name) > 1:
+            raise UsageError(f"{asker}: column {name!r} is named twice")
+    return list(asked)
+
+
+def columns_of_numbers(table: pd.DataFrame, taken: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The columns left over for features: (those that hold numbers, those that hold none).
+
+    A column with some numbers and some text counts as numbers: `numbers` then refuses it and names the rows,
+    where leaving it out would hide a slip of the pen. A column without a name is no feature: so R's write.csv
+    writes row numbers.
+    """
+    chosen, left_out = [], []
+    for name in table.columns.drop(list(taken)):
+        unnamed = name.startswith("Unnamed: ")   # as pandas calls it
+        is_number = not unnamed and (_is_numeric(table[name]) or _parsed(table[name]).notna().any())
+        (chosen if is_number else left_out).append(name)
+    return chosen, left_out
+
+
+def numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns as float64; a missing value is NaN.
+
+    Raises
+    ------
+    ValueError
+        If a column holds text, dates or infinities; names the column and the rows.
+    """
+    result = need("pandas").DataFrame(index=table.index)
+    for name in columns:
+        column = table[name]
+        values = column.astype("float64") if _is_numeric(column) else _parsed(column)
+        text = values.isna() & column.notna()
+        if text.any():
+            found = column[text].iloc[0]
+            raise ValueError(f"column {name!r} must hold numbers, but has {found!r} {rows_of(text)}")
+        infinite = np.isinf(values)
+        if infinite.any():
+            raise ValueError(f"column {name!r} is infinite {rows_of(infinite)}")
+        result[name] = values
+    return result
+
+
+def rows_of(rows: pd.Series | NDArray[np.bool_]) -> str:
+    """Where a mask of rows is True, as text: "in rows 4, 9 and 12", "in 37 rows, first 4, 9, 12, 13, 20"."""
+    found = [str(row + 1) for row in np.flatnonzero(rows)]
+    if len(found) == 1:
+        return f"in row {found[0]}"
+    if len(found) <= _N_NAMED:
+        return f"in rows {', '.join(found[:-1])} and {found[-1]}"
+    return f"in {len(found)} rows, first {', '.join(found[:_N_NAMED])}"
+
+
+def refuse_missing(table: pd.DataFrame, advice: str) -> None:
+    """Raise ValueError if a value is missing, naming the columns and rows, and what to do."""
+    missing = table.isna()
+    columns = [repr(name) for name in table.columns[missing.any()]]
+    if columns:
+        word = "column" if len(columns) == 1 else "columns"
+        where = rows_of(missing.any(axis=1))
+        raise ValueError(f"values are missing from {word} {_listed(columns)} {where}; {advice}")
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    types = need("pandas").api.types
+    return types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype)   # bool counts
+
+
+def _parsed(column: pd.Series) -> pd.Series:
+    """Text read as numbers where it is, NaN elsewhere; dates and the like are no numbers."""
+    pandas = need("pandas")
+    if not (pandas.api.types.is_string_dtype(column.dtype) or pandas.api.types.is_object_dtype(column.dtype)):
+        return pandas.Series(np.nan, index=column.index)
+    return pandas.to_numeric(column, errors="coerce").astype("float64")
+
+
+def _nearest(name: str, columns: Sequence[str]) -> str:
+    by_lower_case = {column.lower(): column for column in columns}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+    guess = f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""
+    return f"{guess} (columns: {_listed(list(columns))})"
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = "" if len(words) <= _N_COLUMNS else f", and {len(words) - _N_COLUMNS} more"
+    return ", ".join(words[:_N_COLUMNS]) + more
