@@ -43,7 +43,7 @@ def joint_density(model, X, y, Z=None):
     return joint
 
 
-@pytest.fixture(params=[4096, 7], ids=["one_block", "many_blocks"])
+@pytest.fixture(params=[50, 7], ids=["one_block", "many_blocks"])
 def block_rows(request, monkeypatch):
     monkeypatch.setattr(model_module, "_BLOCK_ROWS", request.param)
 
@@ -254,6 +254,15 @@ def test_ordered_breaks_ties_by_intercept_then_coefficients():
     for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
         model = MixtureOfExperts(coef[order], intercept[order]).ordered(X)
         assert np.array_equal(model.coef, coef[[3, 2, 1, 0]])
+
+
+# Kills: comparing the weights as computed. Rows and mirrored rows give both experts 1/2, to rounding.
+def test_ordered_takes_weights_equal_to_rounding_for_a_tie():
+    X = np.random.default_rng(0).normal(size=(101, 2))
+    model = MixtureOfExperts(np.eye(2), [2.0, 1.0], gate_coef=[[0.7, -1.3], [0.0, 0.0]])
+    for rows in (np.vstack([X, -X]), np.vstack([-X, X]), np.hstack([X, -X]).reshape(-1, 2)):
+        for order in ([0, 1], [1, 0]):
+            assert np.array_equal(model.permute(order).ordered(rows).intercept, [1.0, 2.0])
 
 
 def test_input_kinds_give_the_same_answer():

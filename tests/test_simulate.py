@@ -86,6 +86,8 @@ def test_same_seed_same_data():
     for name in ("X", "y", "labels"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
+    noise = [sim.y - sim.model.expert_means(sim.X)[np.arange(1000), sim.labels] for sim in (first, other)]
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.2   # six standard errors
 
 
 def test_float32_rows_are_the_float64_rows_rounded():
