@@ -6,6 +6,8 @@ and the cubic label transform, which leave in the cross moments of y with x noth
 g as for the built-in ones.
 """
 
+from __future__ import annotations
+
 import enum
 import functools
 import math
@@ -262,7 +264,7 @@ _BUILT_IN: dict[str, Activation] = {
 }
 
 
-def get_activation(value: "str | Activation") -> Activation:
+def get_activation(value: str | Activation) -> Activation:
     """The activation of a name, or the activation itself."""
     if isinstance(value, Activation):
         return value
@@ -271,13 +273,14 @@ def get_activation(value: "str | Activation") -> Activation:
     return _BUILT_IN[check_choice(value, "activation", list(_BUILT_IN))]
 
 
-def hermite_moments(activation: "str | Activation") -> Array:
+def hermite_moments(activation: str | Activation) -> Array:
     """Hermite moments of the powers of g, eq. (5) of docs/math.md.
 
     Returns
     -------
     moments : ndarray of shape (3, 3)
-        ``moments[m - 1, j - 1] = E[g(Z)^m He_j(Z)]``, Z standard normal; right to 1e-11 of the largest.
+        ``moments[m - 1, j - 1] = E[g(Z)^m He_j(Z)]``, Z standard normal; right to 1e-11 in units of the root
+        mean square of g.
 
     Raises
     ------
@@ -285,7 +288,10 @@ def hermite_moments(activation: "str | Activation") -> Array:
         If g grows so fast that a moment is infinite, or is too rough to be integrated.
     """
     activation = get_activation(activation)
-    return _hermite_moments(_scalar(activation), str(activation))
+    mean, std = _mean_and_std(activation)
+    size = math.hypot(mean, std) or 1.0
+    moments, _ = _hermite_moments(activation, 0.0, size)
+    return moments * size ** np.array([[1.0], [2.0], [3.0]])
 
 
 @dataclass(frozen=True)
@@ -317,7 +323,7 @@ class LabelTransform:
         return self.beta0 - 3.0 * noise_std**2
 
 
-def label_transform(activation: "str | Activation") -> LabelTransform:
+def label_transform(activation: str | Activation) -> LabelTransform:
     """Coefficients of the label transforms of g, eq. (6) of docs/math.md, computed once and kept.
 
     Raises
@@ -338,75 +344,82 @@ def label_transform(activation: "str | Activation") -> LabelTransform:
 
 @functools.lru_cache(maxsize=64)
 def _label_transform(activation: Activation) -> LabelTransform:
-    """Solve eq. (6) for h = (g - mean) / size and carry the result over to g.
+    """Solve eq. (6) for h = (g - mean) / std and carry the result over to g.
 
     The transforms of h and of g are the same polynomials, up to a factor and a constant; those of h lose no
     digits when g is small, large, or far from zero.
     """
-    g, label = _scalar(activation), str(activation)
-    mean = float(_gaussian_mean(lambda t: np.array(g(t)), label))
-    size = math.sqrt(_gaussian_mean(lambda t: np.array((g(t) - mean) ** 2), label))
-    if size <= 1e-12 * abs(mean):
-        raise _invalid(label, "it is constant")
-    moments = _hermite_moments(lambda t: (g(t) - mean) / size, label)
-    _refuse_vanishing_minors(moments, activation, mean, size)
+    mean, std = _mean_and_std(activation)
+    if std <= 1e-12 * abs(mean):
+        raise _invalid(activation, "it is constant")
+    moments, (mean_h, mean_h2) = _hermite_moments(activation, mean, std)
+    _refuse_vanishing_minors(moments, activation, mean, std)
 
     (m11, m12, m13), (m21, m22, m23), (m31, m32, m33) = moments
     alpha, beta0 = np.linalg.solve([[m21, m11], [m22, m12]], [-m31, -m32])
     gamma = -m21 / m11
     return LabelTransform(
-        alpha=float(size * alpha - 3.0 * mean),
-        beta0=float(size**2 * beta0 - 2.0 * mean * size * alpha + 3.0 * mean**2),
-        gamma=float(size * gamma - 2.0 * mean),
-        c2=float(size**2 * (m22 + gamma * m12)),
-        c3=float(size**3 * (m33 + alpha * m23 + beta0 * m13)),
-        mean_g2=float(size**2 + mean**2),
+        alpha=float(std * alpha - 3.0 * mean),
+        beta0=float(std**2 * beta0 - 2.0 * mean * std * alpha + 3.0 * mean**2),
+        gamma=float(std * gamma - 2.0 * mean),
+        c2=float(std**2 * (m22 + gamma * m12)),
+        c3=float(std**3 * (m33 + alpha * m23 + beta0 * m13)),
+        mean_g2=float(std**2 * mean_h2 + 2.0 * mean * std * mean_h + mean**2),
     )
+
+
+# Nodes and weights of a rough normal average. An even number: 0 is no node, so that sign(t) takes two values.
+_NODES = np.linspace(-8.0, 8.0, 4000)
+_WEIGHTS = np.exp(-0.5 * _NODES**2) / np.exp(-0.5 * _NODES**2).sum()
+
+
+def _mean_and_std(activation: Activation) -> tuple[float, float]:
+    """Mean and standard deviation of g(Z), roughly: units to compute in."""
+    g = activation.g(_NODES)
+    mean = float(_WEIGHTS @ g)
+    return mean, math.sqrt(_WEIGHTS @ (g - mean) ** 2)
 
 
 _SMALLEST_MINOR = 1e-6   # of a possible 1; see the test for those of the built-in activations
 
 
-def _refuse_vanishing_minors(moments: Array, activation: Activation, mean: float, size: float) -> None:
-    """Raise, with the reason, if a leading minor of the Hermite moments of h = (g - mean) / size is zero.
+def _refuse_vanishing_minors(moments: Array, activation: Activation, mean: float, std: float) -> None:
+    """Raise, with the reason, if a leading minor of the Hermite moments of h = (g - mean) / std is zero.
 
     Zero is measured against the bound of Hadamard and Cauchy-Schwarz, the product of sqrt(E[h^2m] m!).
     """
-    t = np.linspace(-8.0, 8.0, 4000)   # an even number: 0 is no node, so that sign(t) takes two values
-    h = (activation.g(t) - mean) / size
-    density = np.exp(-0.5 * t**2)
-    density /= density.sum()
-    bounds = np.cumprod([np.sqrt(density @ h ** (2 * m) * math.factorial(m)) for m in (1, 2, 3)])
+    h = (activation.g(_NODES) - mean) / std
+    bounds = np.cumprod([np.sqrt(_WEIGHTS @ h ** (2 * m) * math.factorial(m)) for m in (1, 2, 3)])
     minors = np.array([np.linalg.det(moments[:m, :m]) for m in (1, 2, 3)])
     vanishing = np.abs(minors) <= _SMALLEST_MINOR * bounds
     if not vanishing.any():
         return
 
-    label, n_values = str(activation), np.unique(h.round(9)).size
+    n_values = np.unique(h.round(9)).size
     if np.abs(h - h[::-1]).max() <= 1e-9:
-        raise _invalid(label, "it is even, g(-t) = g(t), so that y does not tell a_i from -a_i")
-    if n_values <= 3:   # then g^3, or g^2 already, is a linear combination of lower powers
-        like_sign = ", as sign(t) does" if n_values == 2 else ""
-        raise _invalid(label, f"it takes {n_values} values only{like_sign}: its powers are dependent")
-    order = int(np.argmax(vanishing)) + 1
-    raise _invalid(label, f"the leading minor of order {order} of its Hermite moments is zero")
+        reason = "it is even, g(-t) = g(t), so that y does not tell a_i from -a_i"
+    elif n_values == 2:   # then g^2 is constant or linear in g, and with three values g^3 is quadratic in g
+        reason = "it takes 2 values only, as sign(t) does, so that its powers are linearly dependent"
+    elif n_values == 3:
+        reason = "it takes 3 values only, so that its powers are linearly dependent"
+    else:
+        reason = f"the leading minor of order {int(np.argmax(vanishing)) + 1} of its Hermite moments is zero"
+    raise _invalid(activation, reason)
 
 
-def _invalid(label: str, reason: str) -> ValueError:
-    return ValueError(f"activation {label} has no spectral start: {reason}; use EM from other starts")
+def _invalid(activation: Activation, reason: str) -> ValueError:
+    return ValueError(f"activation {activation} has no spectral start: {reason}; use EM from other starts")
 
 
-def _scalar(activation: Activation) -> Callable[[float], float]:
-    """g as a function of one number, for quadrature; a user's g is only asked to take arrays."""
-    return lambda t: float(activation.g(np.array([t]))[0])
+def _hermite_moments(activation: Activation, mean: float, std: float) -> tuple[Array, Array]:
+    """E[h(Z)^m He_j(Z)], m, j = 1, 2, 3, and E[h(Z)^m], m = 1, 2, of h = (g - mean) / std."""
 
-
-def _hermite_moments(g: Callable[[float], float], label: str) -> Array:
     def powers_times_hermite(t: float) -> Array:
-        value = g(t)
-        return np.outer([value, value**2, value**3], [t, t**2 - 1.0, t**3 - 3.0 * t])
+        h = (activation.g(np.array([t]))[0] - mean) / std   # a user's g is only asked to take arrays
+        return np.outer([h, h**2, h**3], [1.0, t, t**2 - 1.0, t**3 - 3.0 * t])
 
-    return _gaussian_mean(powers_times_hermite, label)
+    moments = _gaussian_mean(powers_times_hermite, str(activation))
+    return moments[:, 1:], moments[:2, 0]
 
 
 _REACH = 14.0   # beyond it the normal density is below 1e-43: nothing, for a g that is at most exponential

@@ -6,6 +6,8 @@ message names the argument, what was wanted and what came. Nothing here writes t
 nothing is copied that can be used as it is.
 """
 
+from __future__ import annotations
+
 import difflib
 import numbers
 import operator

@@ -5,6 +5,8 @@ law is a list of components, each with the mean and the symmetric inverse square
 says how likely each component is at a given x.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +23,7 @@ Array = NDArray[np.float64]
 Component = tuple[Array, Array]   # mean (d,), symmetric inverse square root of the covariance (d, d)
 
 _BLOCK_ROWS = 4096
-# At this ratio of the extreme eigenvalues the smallest has two digits left: columns whose scales differ by 1e6
+# At this ratio of the extreme eigenvalues the smallest has two digits left: columns of scales 1 to 1e6
 # pass, linearly dependent ones do not.
 _SMALLEST_EIGENVALUE_RATIO = 1e-14
 
