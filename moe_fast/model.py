@@ -44,9 +44,10 @@ GATES = ("softmax", "constant")
 _ARRAYS = ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std")
 _PLAIN = ("gate", "feature_names", "gate_feature_names", "uses_gate_features", "target_name")
 
-# A block's (rows, n_experts) temporaries stay in cache, and a float32 X is widened a block at a time. From 4096
-# rows on OpenBLAS starts threads for products this small: 5 to 10 times slower where other work runs beside it
-# (responsibilities, 100 000 rows, d=16 k=8 and d=50 k=5, 2 cores). On one thread it is within 5 % of the best.
+# A block's (rows, n_experts) temporaries stay in cache, and a float32 X is widened a block at a time.
+# With 4096 rows OpenBLAS starts threads for products this small: 5 to 10 times slower where other work runs
+# beside it (responsibilities, 100 000 rows, d=16 k=8 and d=50 k=5, 2 cores). On one thread 2048 is within 5 %
+# of the best size.
 _BLOCK_ROWS = 2048
 # In units of noise_std: the square, summed over any number of rows, is still finite.
 _LARGEST_RESIDUAL = 1e150
@@ -122,29 +123,23 @@ class MixtureOfExperts:
         gate = check_choice(gate, "gate", GATES)
         if not isinstance(uses_gate_features, bool | np.bool_):
             raise TypeError(f"uses_gate_features must be True or False, got {uses_gate_features!r}")
-        if gate == "constant" and uses_gate_features:
-            raise ValueError('uses_gate_features is True, but a gate="constant" has no features')
-
-        if gate_coef is None:
-            if uses_gate_features:
-                raise ValueError("gate_coef is missing; uses_gate_features=True needs it")
-            gate_coef = np.zeros((n_experts, 0 if gate == "constant" else n_features))
-        gate_coef = _numbers(gate_coef, "gate_coef")
         if uses_gate_features:
-            n_gate_features = gate_coef.shape[1] if gate_coef.ndim == 2 else 1
-            gate_shape = {"n_experts": n_experts, "n_gate_features": n_gate_features}
+            if gate == "constant":
+                raise ValueError('uses_gate_features is True, but a gate="constant" has no features')
+            if gate_coef is None:
+                raise ValueError("gate_coef is missing; uses_gate_features=True needs it")
+            gate_coef = _numbers(gate_coef, "gate_coef")
+            n_gate_features = max([1, *gate_coef.shape[1:]])   # as many as it has columns, but at least one
         else:
-            gate_shape = {"n_experts": n_experts, "n_features": 0 if gate == "constant" else n_features}
-        _check_shape(gate_coef, "gate_coef", **gate_shape)
-        if uses_gate_features and gate_coef.shape[1] == 0:
-            raise ValueError('gate_coef has no columns; a gate without features is gate="constant"')
+            n_gate_features = 0 if gate == "constant" else n_features
+        gate_coef = _parameter(gate_coef, "gate_coef", n_experts=n_experts, n_gate_features=n_gate_features)
 
-        intercept = _vector(intercept, "intercept", n_experts)
-        gate_intercept = _vector(gate_intercept, "gate_intercept", n_experts)
+        intercept = _parameter(intercept, "intercept", n_experts=n_experts)
+        gate_intercept = _parameter(gate_intercept, "gate_intercept", n_experts=n_experts)
         noise_std = _numbers(noise_std, "noise_std")
         if noise_std.ndim == 0:
             noise_std = np.full(n_experts, noise_std)
-        _check_shape(noise_std, "noise_std", n_experts=n_experts)
+        noise_std = _parameter(noise_std, "noise_std", n_experts=n_experts)
         if not (noise_std > 0).all():
             raise ValueError(f"noise_std must be positive, got {noise_std.tolist()}")
         if gate_feature_names is not None and not uses_gate_features:
@@ -704,16 +699,13 @@ def _numbers(value: ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def _check_shape(array: FloatArray, name: str, **shape: int) -> None:
-    if array.shape != tuple(shape.values()):
-        meaning = ", ".join(f"{axis} = {size}" for axis, size in shape.items())
-        raise ValueError(f"{name} has shape {array.shape}, expected one axis each for {meaning}")
-
-
-def _vector(value: ArrayLike | None, name: str, n_experts: int) -> FloatArray:
-    vector = np.zeros(n_experts) if value is None else _numbers(value, name)
-    _check_shape(vector, name, n_experts=n_experts)
-    return vector
+def _parameter(value: ArrayLike | None, name: str, **shape: int) -> FloatArray:
+    """A parameter of a known shape, zeros where it was left out."""
+    expected = tuple(shape.values())
+    array = np.zeros(expected) if value is None else _numbers(value, name)
+    if array.shape != expected:
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected} = ({', '.join(shape)})")
+    return array
 
 
 def _names(value: Sequence[str] | None, name: str, n_columns: int) -> tuple[str, ...] | None:
