@@ -274,7 +274,7 @@ def get_activation(value: str | Activation) -> Activation:
 
 
 def hermite_moments(activation: str | Activation) -> Array:
-    """Hermite moments of the powers of g, eq. (5) of docs/math.md.
+    """Hermite moments of the powers of g, eq. (L.1) of docs/math.md.
 
     Returns
     -------
@@ -296,7 +296,7 @@ def hermite_moments(activation: str | Activation) -> Array:
 
 @dataclass(frozen=True)
 class LabelTransform:
-    """The label transforms of one g, eqs. (3) and (6) of docs/math.md.
+    """The label transforms of one g, eqs. (S.1) and (L.2) of docs/math.md.
 
     ``P2(y) = y^2 + gamma y`` and ``P3(y) = y^3 + alpha y^2 + beta y`` give
     ``E[P2(y) S2(x)] = c2 sum_i p_i a_i a_i'`` and ``E[P3(y) S3(x)] = c3 sum_i p_i a_i (x) a_i (x) a_i``.
@@ -324,7 +324,7 @@ class LabelTransform:
 
 
 def label_transform(activation: str | Activation) -> LabelTransform:
-    """Coefficients of the label transforms of g, eq. (6) of docs/math.md, computed once and kept.
+    """Coefficients of the label transforms of g, eq. (L.2) of docs/math.md, computed once and kept.
 
     Raises
     ------
@@ -344,7 +344,7 @@ def label_transform(activation: str | Activation) -> LabelTransform:
 
 @functools.lru_cache(maxsize=64)
 def _label_transform(activation: Activation) -> LabelTransform:
-    """Solve eq. (6) for h = (g - mean) / std and carry the result over to g.
+    """Solve eq. (L.2) for h = (g - mean) / std and carry the result over to g.
 
     The transforms of h and of g are the same polynomials, up to a factor and a constant; those of h lose no
     digits when g is small, large, or far from zero.
@@ -384,7 +384,7 @@ _SMALLEST_MINOR = 1e-6   # of a possible 1; see the test for those of the built-
 
 
 def _refuse_vanishing_minors(moments: Array, activation: Activation, mean: float, std: float) -> None:
-    """Raise, with the reason, if a leading minor of the Hermite moments of h = (g - mean) / std is zero.
+    """Raise, with the reason, if a leading minor (L.3) of the moments of h = (g - mean) / std is zero.
 
     Zero is measured against the bound of Hadamard and Cauchy-Schwarz, the product of sqrt(E[h^2m] m!).
     """
