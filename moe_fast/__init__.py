@@ -1,0 +1,40 @@
+"""Mixture-of-experts regression: a spectral start that needs no gate, then fast, exact EM.
+
+See https://arxiv.org/abs/1802.07417 for the method's source, and README.md for a first fit.
+"""
+
+from .activations import Activation, LeakyReLU
+from .config import show_config
+from .em import State
+from .exceptions import ConvergenceWarning
+from .fit import fit, fit_em, fit_gate
+from .inputs import Gaussian, GaussianMixture, StandardNormal
+from .model import MixtureOfExperts, load, match_experts
+from .result import FitResult, StartReport
+from .simulate import Simulation, make_moe
+from .spectral import SpectralResult, fit_spectral
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Activation",
+    "ConvergenceWarning",
+    "FitResult",
+    "Gaussian",
+    "GaussianMixture",
+    "LeakyReLU",
+    "MixtureOfExperts",
+    "Simulation",
+    "SpectralResult",
+    "StandardNormal",
+    "StartReport",
+    "State",
+    "fit",
+    "fit_em",
+    "fit_gate",
+    "fit_spectral",
+    "load",
+    "make_moe",
+    "match_experts",
+    "show_config",
+]

@@ -452,10 +452,24 @@ class MixtureOfExperts:
         model : MixtureOfExperts
         """
         weights = self.mixing_weights(X, gate_features=gate_features, sample_weight=sample_weight)
+        return self.permute(self.documented_order(weights))
+
+    def documented_order(self, mixing_weights: ArrayLike) -> NDArray[np.intp]:
+        """The order that `ordered` puts the experts in, for `permute`.
+
+        Parameters
+        ----------
+        mixing_weights : array_like of shape (n_experts,)
+            As `mixing_weights` gives them.
+
+        Returns
+        -------
+        order : ndarray of int, shape (n_experts,)
+        """
         # Rounded, so that a tie is a tie in whichever order the experts came.
-        falling = -np.round(weights, 12)
+        falling = -np.round(mixing_weights, 12)
         # lexsort: the last key counts first.
-        return self.permute(np.lexsort((*self.coef.T[::-1], self.intercept, falling)))
+        return np.lexsort((*self.coef.T[::-1], self.intercept, falling))
 
     # ---- to and from a file ----
 

@@ -80,6 +80,15 @@ def n_blocks(Py_ssize_t n_samples, Py_ssize_t size):
     return _n_blocks(n_samples, size)
 
 
+cdef void _mirror(double *matrices, Py_ssize_t n_matrices, Py_ssize_t n) noexcept nogil:
+    """Copy the lower triangle of every (n, n) matrix to its upper."""
+    cdef Py_ssize_t m, a, b
+    for m in range(n_matrices):
+        for a in range(n):
+            for b in range(a):
+                matrices[(m * n + b) * n + a] = matrices[(m * n + a) * n + b]
+
+
 def layout(Py_ssize_t n_features, Py_ssize_t n_gate_features, Py_ssize_t n_experts,
            bint expert_intercept, bint gate_intercept, int want):
     """Where each sum lies in the flat result of `em_pass`: a dict of name to (offset, shape), and the size."""
@@ -188,6 +197,14 @@ def em_pass(
         for b in range(n_block):           # block order, not arrival order
             for i in range(o.size):
                 sums[i] += block_sums[b * o.size + i]
+        if want & WANT_EXPERT_GRAM:
+            _mirror(&sums[o.expert_gram], s.n_experts, o.p)
+        if want & WANT_GATE_GRAM and s.n_experts > 1 and o.q:
+            _mirror(&sums[o.gate_gram], s.n_experts * (s.n_experts - 1) // 2, o.q)
+        if want & WANT_INFORMATION:
+            _mirror(&sums[o.info_expert], s.n_experts * (s.n_experts + 1) // 2, o.p)
+            if s.n_experts > 1 and o.q:
+                _mirror(&sums[o.info_gate], s.n_experts * (s.n_experts - 1) // 2, o.q)
 
 
 def work_size(Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_gate_features, Py_ssize_t n_experts,

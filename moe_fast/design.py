@@ -1,0 +1,245 @@
+"""The model in the kernels' own coordinates.
+
+Features are standardised as the kernels read them; a linear predictor is then a row of numbers against the
+design's columns, intercept first. `Design` holds the rows, knows that map in both directions, and runs passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _em
+from .activations import Activation, Code
+from .model import MixtureOfExperts
+from .rows import Rows, _span_rows
+
+__all__ = ["Design", "Parameters", "Sums"]
+
+FloatArray = NDArray[np.float64]
+Sums = SimpleNamespace   # the named sums of one pass, em_problem.h
+
+# Below this ratio of standard deviation to mean a column is constant to working precision.
+_CONSTANT = 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """A mixture of experts in a design's coordinates.
+
+    Attributes
+    ----------
+    expert : ndarray of shape (n_experts, p)
+        Linear predictors of the experts; p counts the intercept, which comes first.
+    gate : ndarray of shape (n_experts - 1, q)
+        Log odds against the last expert.
+    noise_std : ndarray of shape (n_experts,)
+    """
+
+    expert: FloatArray
+    gate: FloatArray
+    noise_std: FloatArray
+
+    @property
+    def n_experts(self) -> int:
+        return len(self.expert)
+
+    def permute(self, order: NDArray[np.intp]) -> Parameters:
+        """The same mixture with expert order[k] as expert k."""
+        gate = np.vstack([self.gate, np.zeros((1, self.gate.shape[1]))])[order]
+        return Parameters(self.expert[order], gate[:-1] - gate[-1], self.noise_std[order])
+
+
+@dataclass(eq=False)
+class Design:
+    """Rows and the coordinates they are seen in.
+
+    Parameters
+    ----------
+    rows : Rows
+    activation : Activation
+    fit_intercept, gate_intercept : bool
+    gate : {"softmax", "constant"}
+    standard, gate_standard : ndarray of shape (2, n_features), (2, n_gate_features), optional
+        Shift and scale of the columns; taken from the rows if not given.
+    """
+
+    rows: Rows
+    activation: Activation
+    fit_intercept: bool = True
+    gate: str = "softmax"
+    gate_intercept: bool = True
+    standard: FloatArray | None = None
+    gate_standard: FloatArray | None = None
+    _workspace: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = self.rows
+        if self.standard is None:
+            self.standard = _standard(*rows.column_moments(), self.fit_intercept)
+        if self.gate == "constant":
+            self.Z = np.empty((rows.n_samples, 0), rows.X.dtype)
+        elif rows.gate_features is not None:
+            self.Z = rows.gate_features
+        elif self.fit_intercept != self.gate_intercept:   # one is centred, the other is not
+            self.Z = rows.X
+        else:
+            self.Z = None
+        if self.gate_standard is None:
+            if self.Z is None:
+                self.gate_standard = self.standard
+            elif self.gate == "constant":
+                self.gate_standard = np.empty((2, 0))
+            else:
+                of_gate = rows.column_moments if self.Z is rows.X else rows.gate_column_moments
+                self.gate_standard = _standard(*of_gate(), self.gate_intercept)
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the experts' design: p."""
+        return self.standard.shape[1] + self.fit_intercept
+
+    @property
+    def n_gate_columns(self) -> int:
+        """Columns of the gate's design: q."""
+        return self.gate_standard.shape[1] + self.gate_intercept
+
+    def on(self, rows: Rows) -> Design:
+        """The same coordinates on other rows."""
+        return Design(
+            rows, self.activation, self.fit_intercept, self.gate, self.gate_intercept,
+            self.standard, self.gate_standard,
+        )
+
+    @cached_property
+    def expert_matrix(self) -> FloatArray:
+        """The experts' design, (n_samples, p), as a matrix; for starts, on few rows."""
+        return _matrix(self.rows.X, self.standard, self.fit_intercept)
+
+    @cached_property
+    def gate_matrix(self) -> FloatArray:
+        """The gate's design, (n_samples, q), as a matrix; for starts, on few rows."""
+        Z = self.rows.X if self.Z is None else self.Z
+        return _matrix(Z, self.gate_standard, self.gate_intercept)
+
+    # ---- between models and parameters ----
+
+    def parameters(self, model: MixtureOfExperts) -> Parameters:
+        """A model of raw features in this design's coordinates."""
+        expert = _to_design(model.coef, model.intercept, self.standard, self.fit_intercept)
+        gate = _to_design(model.gate_coef, model.gate_intercept, self.gate_standard, self.gate_intercept)
+        return Parameters(expert, gate[:-1], model.noise_std.copy())
+
+    def model(self, parameters: Parameters, **names: Any) -> MixtureOfExperts:
+        """The model of raw features."""
+        gate = np.vstack([parameters.gate, np.zeros((1, self.n_gate_columns))])
+        coef, intercept = _to_raw(parameters.expert, self.standard, self.fit_intercept)
+        gate_coef, gate_intercept = _to_raw(gate, self.gate_standard, self.gate_intercept)
+        return MixtureOfExperts(
+            coef, intercept, gate_coef, gate_intercept, parameters.noise_std, self.activation,
+            gate=self.gate, uses_gate_features=self.rows.gate_features is not None, **names,
+        )
+
+    # ---- passes ----
+
+    def run(
+        self, parameters: Parameters, want: int, *, resp: FloatArray | None = None, linear: bool = False
+    ) -> Sums:
+        """One pass over the rows at some parameters.
+
+        Parameters
+        ----------
+        parameters : Parameters
+        want : int
+            Any of `_em.EXPERT_GRAM`, `_em.GATE_GRAM`, `_em.INFORMATION`, `_em.ENTROPY`, added.
+        resp : ndarray of shape (n_samples, n_experts), optional
+            Filled with the responsibilities.
+        linear : bool
+            As if the activation were linear.
+
+        Returns
+        -------
+        sums : Sums
+            Attributes as named in em_problem.h; symmetric matrices are whole.
+        """
+        activation = self.activation
+        code = Code.LINEAR if linear else activation.code
+        n_experts = parameters.n_experts
+        parts, size, longest, work = self._space(n_experts, want, code == Code.CUSTOM)
+        rows, Z = self.rows, self.Z
+        total, sums = None, np.empty(size)
+        for span in rows.spans(longest):
+            curve = self._curve(span, parameters.expert, want) if code == Code.CUSTOM else (None,) * 3
+            _em.em_pass(
+                rows.X[span], None if Z is None else Z[span], rows.y[span],
+                None if rows.weight is None else rows.weight[span],
+                self.standard, self.gate_standard, self.fit_intercept, self.gate_intercept,
+                parameters.expert, parameters.gate, parameters.noise_std, code, activation.slope,
+                *curve, want, sums, None if resp is None else resp[span], work, rows.n_threads,
+            )
+            total = sums.copy() if total is None else total + sums
+        result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2])
+        for name, (offset, shape, length) in parts.items():
+            setattr(result, name, total[offset : offset + length].reshape(shape))
+        return result
+
+    def _space(self, n_experts: int, want: int, custom: bool) -> tuple[Any, ...]:
+        key = n_experts, want
+        if key not in self._workspace:
+            d, e = self.standard.shape[1], self.gate_standard.shape[1]
+            shape = d, e, n_experts, self.fit_intercept, self.gate_intercept
+            parts, size = _em.layout(*shape, want)
+            parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in parts.items()}
+            longest = 1 << 15 if custom else _span_rows(n_experts * self.n_columns**2)
+            work = np.empty(
+                _em.work_size(
+                    min(longest, self.rows.n_samples), *shape, self.Z is not None, want, self.rows.n_threads
+                )
+            )
+            self._workspace[key] = parts, size, longest, work
+        return self._workspace[key]
+
+    def _curve(self, span: slice, expert: FloatArray, want: int) -> tuple[FloatArray | None, ...]:
+        """g, g' and, for the information, g'' of a custom activation at every linear predictor of the span."""
+        eta = _matrix(self.rows.X[span], self.standard, self.fit_intercept) @ expert.T
+        g = self.activation
+        values = [g.g(eta), g.derivative(eta)]
+        if want & _em.INFORMATION:
+            values.append(g.second_derivative(eta))
+        for value in values:
+            if not np.isfinite(value).all():
+                raise ValueError(f"activation {g} gives values that are not finite at its linear predictors")
+        return (*map(np.ascontiguousarray, values), *(None,) * (3 - len(values)))
+
+
+def _standard(mean: FloatArray, std: FloatArray, centred: bool) -> FloatArray:
+    """Shift and scale of the columns. Without an intercept to take the shift up, columns are only scaled."""
+    size = std if centred else np.hypot(mean, std)
+    scale = np.where(size > _CONSTANT * np.abs(mean), size, 0.0)
+    return np.stack([mean if centred else np.zeros_like(mean), 1.0 / np.where(scale > 0.0, scale, 1.0)])
+
+
+def _matrix(X: NDArray[Any], standard: FloatArray, intercept: bool) -> FloatArray:
+    design = np.ones((len(X), X.shape[1] + intercept))
+    np.multiply(X - standard[0], standard[1], out=design[:, int(intercept) :])
+    return design
+
+
+def _to_design(coef: FloatArray, intercept: FloatArray, standard: FloatArray, has_intercept: bool) -> FloatArray:
+    shift, scale = standard
+    if not has_intercept:
+        return coef / scale
+    return np.column_stack([intercept + coef @ shift, coef / scale])
+
+
+def _to_raw(rows: FloatArray, standard: FloatArray, has_intercept: bool) -> tuple[FloatArray, FloatArray]:
+    shift, scale = standard
+    if not has_intercept:
+        return rows * scale, np.zeros(len(rows))
+    coef = rows[:, 1:] * scale
+    return coef, rows[:, 0] - coef @ shift

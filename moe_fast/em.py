@@ -1,0 +1,357 @@
+"""Maximum likelihood from a given start: EM, and Newton's method once EM has come near.
+
+Reads like the box of docs/math.md, section 4. One pass over the rows at the current parameters gives the
+log-likelihood and all that the next step needs, so that an iteration is one pass; the log-likelihood of the next
+pass judges the step, which is shortened until it is no fall.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _em
+from .activations import Code
+from .design import Design, Parameters, Sums
+from .information import gradient_and_hessian
+from .linalg import newton_direction, solve_normal_equations
+from .objective import Objective
+
+__all__ = ["Outcome", "State", "maximise", "overall_line"]
+
+FloatArray = NDArray[np.float64]
+
+_EM_SUMS = _em.EXPERT_GRAM | _em.GATE_GRAM
+_HALVINGS = 30           # 2^-30 of a step: past that no gain is to be had in its direction
+_ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
+_NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
+_NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
+_NEWTON_ITERATIONS = 4   # what Newton's method needs from where it is switched to, at the likelihood's usual curvature
+_GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a fit stands: what a callback is given.
+
+    Attributes
+    ----------
+    iteration : int
+    objective, log_likelihood : float
+        The first includes the barrier, if there is one.
+    design : Design
+    parameters : Parameters
+        In the design's coordinates; `model` is in the user's.
+    """
+
+    iteration: int
+    objective: float
+    log_likelihood: float
+    design: Design = field(repr=False)
+    parameters: Parameters = field(repr=False)
+
+    @property
+    def model(self):
+        """The current model, experts in the order of the start."""
+        return self.design.model(self.parameters)
+
+
+@dataclass
+class Outcome:
+    """Where `maximise` ended.
+
+    Attributes
+    ----------
+    parameters : Parameters
+    objective, log_likelihood : float
+    sums : Sums
+        Of the last pass, at `parameters`.
+    history : list of float
+        The objective before the first iteration and after each.
+    converged : bool
+    gain : float
+        Of the last iteration, per unit of weight.
+    collapsed : tuple of int
+        Experts whose noise went to zero, if that ended the run.
+    """
+
+    parameters: Parameters
+    objective: float
+    log_likelihood: float
+    sums: Sums
+    history: list[float]
+    converged: bool = False
+    gain: float = math.inf
+    collapsed: tuple[int, ...] = ()
+
+    @property
+    def n_iter(self) -> int:
+        return len(self.history) - 1
+
+
+def maximise(
+    design: Design,
+    start: Parameters,
+    objective: Objective,
+    *,
+    max_iter: int,
+    tol: float,
+    newton: bool = True,
+    smallest_noise: float = 0.0,
+    callback: Callable[[State], object] | None = None,
+) -> Outcome:
+    """Climb the objective from `start` until it gains no more.
+
+    Parameters
+    ----------
+    design : Design
+    start : Parameters
+    objective : Objective
+    max_iter : int
+        Iterations, of EM and Newton's method together.
+    tol : float
+        On the gain per unit of weight, and on the gain that each block's gradient and curvature promise.
+    newton : bool
+        Whether Newton's method may take over where EM is slow.
+    smallest_noise : float
+        An expert whose noise falls below has collapsed, and the run ends there.
+    callback : callable, optional
+        Called with a `State` after each iteration; returning True ends the run.
+
+    Returns
+    -------
+    outcome : Outcome
+        The objective never falls from one iteration to the next, but for rounding.
+    """
+    weight = design.rows.total_weight
+    pace = _Pace(start, objective, weight, tol * weight, newton)
+    current = _evaluate(design, start, objective, pace.want)
+    current.history.append(current.objective)
+    for iteration in range(1, max_iter + 1):
+        step = _newton_step(current, objective) if pace.use_newton else _em_step(current, objective, design)
+        if step is None:         # no clear maximum nearby: back to EM
+            pace.newton_failed()
+            current = _with_sums(design, current, objective, pace.want)
+            step = _em_step(current, objective, design)
+        proposal = _line_search(design, current, step, objective, pace)
+        if proposal is None and pace.use_newton:
+            pace.newton_failed()
+            current = _with_sums(design, current, objective, pace.want)
+            step = _em_step(current, objective, design)
+            proposal = _line_search(design, current, step, objective, pace)
+        if proposal is None:
+            # Not even a tiny step gains. At a kink of a ReLU expert, or where rounding hides the gain, this is
+            # the top; the promise of a smooth objective would still have to be small.
+            current.gain = 0.0
+            current.converged = step.promise <= tol * weight or design.activation.code == Code.LEAKY_RELU
+            break
+        gain = proposal.objective - current.objective
+        proposal.history = [*current.history, proposal.objective]
+        proposal.gain = gain / weight
+        current = proposal
+        if callback is not None and callback(
+            State(iteration, current.objective, current.log_likelihood, design, current.parameters)
+        ):
+            break
+        small = np.flatnonzero(current.parameters.noise_std < smallest_noise)
+        if small.size and objective.moves_noise:
+            current.collapsed = tuple(small.tolist())
+            break
+        if gain <= tol * weight and step.promise <= tol * weight:
+            current.converged = True
+            break
+        if pace.after(iteration, gain, step):
+            current = _with_sums(design, current, objective, pace.want)
+    return current
+
+
+# ---- one iteration ----
+
+
+@dataclass
+class _Step:
+    """A proposal: parameters at a fraction of the way, and the gain a quadratic model promises for the whole."""
+
+    at: Callable[[float], Parameters]
+    promise: float
+    is_newton: bool = False
+
+
+def _em_step(current: Outcome, objective: Objective, design: Design) -> _Step:
+    """The M-step: weighted least squares (linear) or Gauss-Newton for the experts, Newton for the gate."""
+    parameters, sums = current.parameters, current.sums
+    gate_move = _gate_move(sums, parameters)
+    promise = 0.5 * float(np.sum(gate_move * sums.gate_gradient))
+    if not objective.move_experts:
+        return _Step(lambda t: replace(parameters, gate=_limit_gate(parameters.gate + t * gate_move)), promise)
+
+    expert_move = solve_normal_equations(sums.expert_gram, sums.expert_gradient)
+    explained = np.sum(expert_move * sums.expert_gradient, axis=1)
+    promise += 0.5 * float(np.sum(explained / parameters.noise_std**2))
+    linear = design.activation.code == Code.LINEAR
+    # Linear: the residual squares at the new coefficients, exactly. Others: those at the old ones, an upper bound
+    # if the step lowers them; the next iteration takes up the rest.
+    squares = np.maximum(sums.sum_squares - explained, 0.0) if linear else sums.sum_squares
+    noise_std = _update_noise(squares, sums.weight, parameters.noise_std, objective)
+    promise += _noise_promise(noise_std, parameters.noise_std, sums.weight, objective)
+
+    def at(t: float) -> Parameters:
+        # The experts' step is exact for linear ones, so only the gate's is ever shortened.
+        share = 1.0 if linear else t
+        return Parameters(
+            parameters.expert + share * expert_move, _limit_gate(parameters.gate + t * gate_move), noise_std
+        )
+
+    return _Step(at, promise)
+
+
+def _gate_move(sums: Sums, parameters: Parameters) -> FloatArray:
+    """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels."""
+    n_rows, q = parameters.gate.shape
+    if n_rows * q == 0:
+        return np.zeros_like(parameters.gate)
+    curvature = np.empty((n_rows, q, n_rows, q))
+    pair = 0
+    for j in range(n_rows):
+        for l in range(j + 1):
+            curvature[j, :, l, :] = curvature[l, :, j, :] = sums.gate_gram[pair]
+            pair += 1
+    flat = curvature.reshape(1, n_rows * q, n_rows * q)
+    return solve_normal_equations(flat, sums.gate_gradient.reshape(1, -1)).reshape(n_rows, q)
+
+
+def _limit_gate(gate: FloatArray) -> FloatArray:
+    return np.clip(gate, -_GATE_LIMIT, _GATE_LIMIT)
+
+
+def _update_noise(squares: FloatArray, weight: FloatArray, old: FloatArray, objective: Objective) -> FloatArray:
+    if not objective.moves_noise:
+        return old
+    if objective.shares_noise:
+        return np.full_like(old, _floor(math.sqrt((squares.sum() + objective.barrier) / weight.sum())))
+    held = np.where(weight > 0.0, weight, 1.0)
+    return np.where(weight > 0.0, _floor(np.sqrt((squares + objective.barrier) / held)), old)
+
+
+def _floor(noise_std):
+    """Above zero, so that densities stay numbers; far below where an expert counts as collapsed."""
+    return np.maximum(noise_std, 1e-150)
+
+
+def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objective: Objective) -> float:
+    """Gain from moving the noise alone: weight (u - 1 - log u) / 2 with u the ratio of variances."""
+    if not objective.moves_noise:
+        return 0.0
+    u = (new / old) ** 2
+    return 0.5 * float(np.sum(weight * (u - 1.0 - np.log(u))))
+
+
+def _newton_step(current: Outcome, objective: Objective) -> _Step | None:
+    """Newton's step on the log-likelihood itself, in (experts, gate, log noise_std)."""
+    parameters = current.parameters
+    gradient, hessian, unpack = gradient_and_hessian(current.sums, parameters, objective)
+    direction = newton_direction(hessian, gradient)
+    if direction is None:
+        return None
+    promise = 0.5 * float(direction @ gradient)
+
+    def at(t: float) -> Parameters:
+        moved = unpack(t * direction)
+        return replace(moved, gate=_limit_gate(moved.gate))
+
+    return _Step(at, promise, is_newton=True)
+
+
+def _line_search(
+    design: Design, current: Outcome, step: _Step, objective: Objective, pace: _Pace
+) -> Outcome | None:
+    """The first of the whole step, half of it, ... at which the objective does not fall; None if there is none."""
+    slack = _ROUNDING * (abs(current.objective) + design.rows.total_weight)
+    fraction = 1.0
+    for _ in range(2 if step.is_newton else _HALVINGS):
+        proposal = _evaluate(design, step.at(fraction), objective, pace.want)
+        if proposal.objective >= current.objective - slack:
+            return proposal
+        fraction *= 0.5
+    return None
+
+
+def _evaluate(design: Design, parameters: Parameters, objective: Objective, want: int) -> Outcome:
+    sums = design.run(parameters, want)
+    value = sums.log_likelihood - objective.penalty(parameters.noise_std)
+    if not math.isfinite(value):   # a step into overflow: no good, whatever it is
+        value = -math.inf
+    return Outcome(parameters, value, sums.log_likelihood, sums, [])
+
+
+def _with_sums(design: Design, current: Outcome, objective: Objective, want: int) -> Outcome:
+    """The same place, with other sums."""
+    fresh = _evaluate(design, current.parameters, objective, want)
+    return replace(current, sums=fresh.sums)
+
+
+class _Pace:
+    """Which step comes next: EM's, or Newton's where it is expected to save passes."""
+
+    def __init__(self, start: Parameters, objective: Objective, weight: float, goal: float, newton: bool) -> None:
+        k = start.n_experts
+        n_free = start.gate.size + (start.expert.size + k if objective.move_experts else 0)
+        self.allowed = newton and n_free <= _NEWTON_PARAMETERS
+        # Weighted Grams a pass sums, which is what its time goes with.
+        em_grams = k + k * (k - 1) // 2
+        newton_grams = k * (2 * k - 1)
+        self.worth = _NEWTON_ITERATIONS * newton_grams / em_grams
+        self.goal = goal
+        self.weight = weight
+        self.use_newton = False
+        self.last_gain = math.inf
+        self.wait_until = 0
+        self.patience = 4
+        self.iteration = 0
+
+    @property
+    def want(self) -> int:
+        return _em.INFORMATION if self.use_newton else _EM_SUMS
+
+    def newton_failed(self) -> None:
+        self.use_newton = False
+        self.wait_until = self.iteration + self.patience
+        self.patience *= 2
+        self.last_gain = math.inf
+
+    def after(self, iteration: int, gain: float, step: _Step) -> bool:
+        """Decide on the next step; True if it needs sums of another kind than the last pass gave."""
+        self.iteration = iteration
+        previous, self.last_gain = self.last_gain, gain
+        if self.use_newton or not self.allowed or iteration < self.wait_until:
+            return False
+        if not (gain < _NEAR * self.weight and gain < previous < math.inf):
+            return False
+        rate = gain / previous if gain > 0.0 else 0.0
+        left = math.log(self.goal / gain) / math.log(rate) if 0.0 < rate and gain > self.goal else 0.0
+        self.use_newton = left > self.worth
+        return self.use_newton
+
+
+def overall_line(design: Design) -> tuple[FloatArray, float]:
+    """One linear expert for all rows, by weighted least squares.
+
+    Returns
+    -------
+    expert : ndarray of shape (p,)
+    residual_std : float
+    """
+    p = design.n_columns
+    line = Parameters(np.zeros((1, p)), np.empty((0, design.n_gate_columns)), np.ones(1))
+    # Twice: the second time from the solution, so that the residuals are not a difference of large sums.
+    for _ in range(2):
+        sums = design.run(line, _em.EXPERT_GRAM, linear=True)
+        move = solve_normal_equations(sums.expert_gram, sums.expert_gradient)
+        line = replace(line, expert=line.expert + move)
+    explained = float(np.sum(move * sums.expert_gradient))
+    squares = max(float(sums.sum_squares[0]) - explained, 0.0)
+    return line.expert[0], math.sqrt(squares / sums.total)

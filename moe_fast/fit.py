@@ -1,0 +1,560 @@
+"""The public fits: `fit` (a race of starts and a finish), `fit_em` (EM from a start of your own), `fit_gate`."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _em
+from .activations import Activation, get_activation
+from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
+from .config import resolve_threads
+from .design import Design, Parameters, Sums
+from .em import Outcome, State, maximise, overall_line
+from .exceptions import ConvergenceWarning
+from .model import MixtureOfExperts
+from .objective import Objective
+from .result import FitResult, StartReport
+from .rows import Rows
+from .separation import separated_experts
+from .starts import KINDS, make_start, portfolio
+
+__all__ = ["fit", "fit_em", "fit_gate"]
+
+FloatArray = NDArray[np.float64]
+Callback = Callable[[State], object]
+
+# The barrier on noise_std: b = 2 (c s)^2 with s the residual of one overall line. c = 0.02 makes spikes on a few
+# equal rows lose, and moves tonedata's optimum (noise 0.0045) by 0.03 in log-likelihood.
+_BARRIER = 0.02
+# Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
+_COLLAPSED = 1e-6
+
+_RACE_ITER = 20           # EM iterations before a start is judged
+_RACE_TOL = 1e-6
+_RACE_ROWS = 5000         # of large data: enough to tell good starts from bad, 50 rows a parameter at least
+_DUPLICATE = 1e-6         # objectives so close, per row, with responsibilities alike, are one optimum
+
+
+def fit(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_experts: int,
+    *,
+    activation: str | Activation = "linear",
+    noise: str | float | ArrayLike = "per_expert",
+    fit_intercept: bool = True,
+    gate: str = "softmax",
+    gate_intercept: bool = True,
+    gate_features: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    init: str | MixtureOfExperts = "auto",
+    n_starts: int | None = None,
+    time_limit: float | None = None,
+    max_iter: int = 1000,
+    tol: float | None = None,
+    n_threads: int | None = None,
+    random_state: Any = None,
+    callback: Callback | None = None,
+) -> FitResult:
+    """Fit a mixture of experts: many starts of several kinds race, the leaders are finished by EM and Newton.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+        Inputs, in any units. C-ordered float32 or float64 is used as it is; anything else is copied.
+    y : array_like of shape (n_samples,)
+        Targets.
+    n_experts : int
+    activation : str or Activation, default "linear"
+        "linear", "sigmoid", "tanh", "relu", "leaky_relu", `LeakyReLU(slope)`, or an `Activation` of your own.
+    noise : {"per_expert", "shared"}, float, or array_like of shape (n_experts,), default "per_expert"
+        Numbers are standard deviations held fixed, and not counted in ``n_parameters``.
+    fit_intercept, gate_intercept : bool, default True
+        Whether experts, and gate, have intercepts.
+    gate : {"softmax", "constant"}, default "softmax"
+        "constant": mixing weights that do not depend on x.
+    gate_features : array_like of shape (n_samples, n_gate_features), optional
+        What the gate sees in place of X.
+    sample_weight : array_like of shape (n_samples,), optional
+        Non-negative. Weight 2 is the row twice; a row of weight 0 is as absent.
+    init : str or MixtureOfExperts, default "auto"
+        "auto": all kinds of start. One kind's name: only that kind. A model: only that, as in `fit_em`.
+    n_starts : int, optional
+        Default: 60 up to 2000 rows, falling to 12 at 20 000.
+    time_limit : float, optional
+        Seconds after which no new start is begun and iterations end. Gives up repeatability.
+    max_iter : int, default 1000
+        Of the finish.
+    tol : float, optional
+        On the gain of the mean log-likelihood per row; default 1e-10, and 1e-7 for float32 X.
+    n_threads : int, optional
+        Default: OMP_NUM_THREADS, else the cores this process may use. Results are the same bits for any number.
+    random_state : None, int, Generator, optional
+    callback : callable, optional
+        Called with a `State` after each iteration of the finish; returning True stops and keeps what there is.
+
+    Returns
+    -------
+    result : FitResult
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is bad; before any work.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit did not converge, or an expert collapsed and the penalised fit was kept.
+
+    Notes
+    -----
+    The race maximises the log-likelihood less a weak barrier on noise_std, which keeps an expert from collapsing
+    on a few rows. The finish is without it, and is kept unless an expert collapses; all figures reported are
+    without it (docs/math.md, section 6).
+
+    Examples
+    --------
+    >>> import moe_fast as mf
+    >>> sim = mf.make_moe(n_samples=2000, n_features=5, n_experts=2, random_state=0)
+    >>> result = mf.fit(sim.X, sim.y, n_experts=2, random_state=0)
+    >>> result.converged, result.model.noise_std.round(1).tolist()
+    (True, [0.1, 0.1])
+    """
+    task = _Task.check(
+        X, y, n_experts, activation=activation, noise=noise, fit_intercept=fit_intercept, gate=gate,
+        gate_intercept=gate_intercept, gate_features=gate_features, sample_weight=sample_weight,
+        time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads, random_state=random_state,
+        callback=callback,
+    )
+    if isinstance(init, MixtureOfExperts):
+        return task.finish([task.start_from(init)])
+    kinds = ("auto", *KINDS)
+    check_choice(init, "init", kinds)
+    n_starts = task.default_starts() if n_starts is None else check_integer(n_starts, "n_starts", 1)
+    return task.finish(task.race(init, n_starts))
+
+
+def fit_em(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_experts: int,
+    *,
+    init: str | MixtureOfExperts = "random",
+    n_init: int = 1,
+    activation: str | Activation = "linear",
+    noise: str | float | ArrayLike = "per_expert",
+    fit_intercept: bool = True,
+    gate: str = "softmax",
+    gate_intercept: bool = True,
+    gate_features: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    time_limit: float | None = None,
+    max_iter: int = 1000,
+    tol: float | None = None,
+    n_threads: int | None = None,
+    random_state: Any = None,
+    callback: Callback | None = None,
+    newton: bool = True,
+) -> FitResult:
+    """Maximum likelihood from one start, or the best of several, each run to the end on all rows.
+
+    Parameters
+    ----------
+    X, y, n_experts, activation, noise, fit_intercept, gate, gate_intercept, gate_features, sample_weight
+        As for `fit`.
+    init : str or MixtureOfExperts, default "random"
+        Kind of start: "random", "partition", "kmeans", "segments", "ransac", "spectral"; or a model of the same
+        shape.
+    n_init : int, default 1
+        Starts of that kind; the best end is kept.
+    time_limit, max_iter, tol, n_threads, random_state, callback
+        As for `fit`; the callback sees every iteration of every start.
+    newton : bool, default True
+        False: EM iterations only, as in the textbooks, however slow.
+
+    Returns
+    -------
+    result : FitResult
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is bad; before any work.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit did not converge, or an expert collapsed and the penalised fit was kept.
+    """
+    task = _Task.check(
+        X, y, n_experts, activation=activation, noise=noise, fit_intercept=fit_intercept, gate=gate,
+        gate_intercept=gate_intercept, gate_features=gate_features, sample_weight=sample_weight,
+        time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads, random_state=random_state,
+        callback=callback, newton=newton,
+    )
+    n_init = check_integer(n_init, "n_init", 1)
+    if isinstance(init, MixtureOfExperts):
+        return task.finish([task.start_from(init)])
+    check_choice(init, "init", tuple(KINDS))
+    if init == "spectral" and task.design.rows.n_features < task.n_experts:
+        raise ValueError(
+            f"init='spectral' needs at least as many features as experts; got {task.design.rows.n_features} "
+            f"features and n_experts = {task.n_experts}"
+        )
+    starts = [
+        _Start(init, index, make_start(init, task.design, task.n_experts, task.rng)) for index in range(n_init)
+    ]
+    return task.finish(starts)
+
+
+def fit_gate(
+    X: ArrayLike,
+    y: ArrayLike,
+    model: MixtureOfExperts,
+    *,
+    gate_intercept: bool = True,
+    gate_features: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    time_limit: float | None = None,
+    max_iter: int = 1000,
+    tol: float | None = None,
+    n_threads: int | None = None,
+    callback: Callback | None = None,
+) -> FitResult:
+    """EM for the gate alone: the model's experts and noise are held.
+
+    Parameters
+    ----------
+    X, y, gate_intercept, gate_features, sample_weight, time_limit, max_iter, tol, n_threads, callback
+        As for `fit`.
+    model : MixtureOfExperts
+        Its experts are held; its gate is where EM starts.
+
+    Returns
+    -------
+    result : FitResult
+        ``n_parameters`` counts the gate alone.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is bad; before any work.
+    """
+    if not isinstance(model, MixtureOfExperts):
+        raise TypeError(f"model must be a MixtureOfExperts, got {type(model).__name__}")
+    task = _Task.check(
+        X, y, model.n_experts, activation=model.activation, noise=model.noise_std,
+        fit_intercept=True, gate=model.gate, gate_intercept=gate_intercept, gate_features=gate_features,
+        sample_weight=sample_weight, time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads,
+        random_state=0, callback=callback, move_experts=False,
+    )
+    return task.finish([task.start_from(model)])
+
+
+# ---- the work behind all three ----
+
+
+@dataclass
+class _Start:
+    """A start on its way: where it stands, and what the report will say of it."""
+
+    kind: str
+    index: int
+    parameters: Parameters
+    value: float = -np.inf          # objective per unit of weight
+    log_likelihood: float = -np.inf  # per unit of weight
+    n_iter: int = 0
+    status: str = "finished"
+
+    def report(self, weight: float) -> StartReport:
+        return StartReport(self.kind, self.index, self.log_likelihood * weight, self.n_iter, self.status)
+
+
+@dataclass
+class _Task:
+    """Checked arguments of a fit, and the steps that fits are made of."""
+
+    design: Design
+    n_experts: int
+    noise: str | FloatArray
+    tol: float
+    max_iter: int
+    rng: np.random.Generator
+    names: dict[str, Any]
+    callback: Callback | None = None
+    deadline: float = np.inf
+    newton: bool = True
+    move_experts: bool = True
+    began: float = field(default_factory=time.perf_counter)
+    n_read_elsewhere: float = 0.0    # rows read of samples
+
+    @classmethod
+    def check(
+        cls, X: Any, y: Any, n_experts: Any, *, activation: Any, noise: Any, fit_intercept: Any, gate: Any,
+        gate_intercept: Any, gate_features: Any, sample_weight: Any, time_limit: Any, max_iter: Any, tol: Any,
+        n_threads: Any, random_state: Any, callback: Any, newton: Any = True, move_experts: bool = True,
+    ) -> _Task:
+        began = time.perf_counter()
+        n_experts = check_integer(n_experts, "n_experts", 1)
+        activation = get_activation(activation)
+        check_choice(gate, "gate", ("softmax", "constant"))
+        flags = {"fit_intercept": fit_intercept, "gate_intercept": gate_intercept, "newton": newton}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {flag!r}")
+        if gate == "constant" and gate_features is not None:
+            raise ValueError('gate_features were given, but gate="constant" has no features')
+        noise = _check_noise(noise, n_experts)
+        max_iter = check_integer(max_iter, "max_iter", 0)
+        if tol is not None:
+            tol = check_positive(tol, "tol")
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+        deadline = np.inf if time_limit is None else began + check_positive(time_limit, "time_limit")
+        rng = check_random_state(random_state)
+        names = {
+            "feature_names": feature_names(X),
+            "gate_feature_names": None if gate_features is None else feature_names(gate_features),
+            "target_name": y.name if isinstance(getattr(y, "name", None), str) else None,
+        }
+        rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
+        if n_experts > rows.n_counted:
+            raise ValueError(
+                f"n_experts = {n_experts} is more than the {rows.n_counted} rows"
+                + (" of positive weight" if rows.weight is not None else "")
+            )
+        design = Design(rows, activation, bool(fit_intercept), gate, bool(gate_intercept))
+        if tol is None:
+            tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
+        return cls(
+            design, n_experts, noise, tol, max_iter, rng, names, callback, deadline, bool(newton), move_experts, began
+        )
+
+    # ---- starts ----
+
+    def start_from(self, model: MixtureOfExperts) -> _Start:
+        """A start from a user's model, which must be of this fit's shape."""
+        design = self.design
+        shapes = {
+            "n_experts": (model.n_experts, self.n_experts),
+            "n_features": (model.n_features, design.rows.n_features),
+            "n_gate_features": (model.n_gate_features, design.gate_standard.shape[1]),
+        }
+        for name, (has, wanted) in shapes.items():
+            if has != wanted:
+                raise ValueError(f"init is a model with {name} = {has}; this fit has {name} = {wanted}")
+        if model.activation != design.activation:
+            raise ValueError(f"init is a model with activation {model.activation}; this fit has {design.activation}")
+        for flag, name, values in (
+            (design.fit_intercept, "fit_intercept", model.intercept),
+            (design.gate_intercept, "gate_intercept", model.gate_intercept),
+        ):
+            if not flag and values.any():
+                raise ValueError(f"init is a model with intercepts, but {name} is False")
+        parameters = design.parameters(model)
+        if not isinstance(self.noise, str):
+            parameters = Parameters(parameters.expert, parameters.gate, self.noise)
+        return _Start("model", 0, parameters)
+
+    def default_starts(self) -> int:
+        n = self.design.rows.n_counted
+        return int(np.clip(60 * (2000 / n) ** 0.7, 12, 60))
+
+    def race(self, init: str, n_starts: int) -> list[_Start]:
+        """Short runs of many starts, on a sample where there are many rows; the leaders, best first, then the rest."""
+        full, k = self.design, self.n_experts
+        n_race = max(_RACE_ROWS, 50 * k * full.n_columns)
+        sampled = full.rows.n_counted > 2 * n_race
+        design = full.on(full.rows.sample(n_race, self.rng)) if sampled else full
+        objective = self.objective(barrier=self.barrier(design))
+        kinds = portfolio(design, k, n_starts) if init == "auto" else [init] * n_starts
+        starts = []
+        for index, kind in enumerate(kinds):
+            if time.perf_counter() > self.deadline and starts:
+                break
+            start = _Start(kind, index, self.with_held_noise(make_start(kind, design, k, self.rng)))
+            self.run(start, design, objective, _RACE_ITER, _RACE_TOL)
+            starts.append(start)
+        starts.sort(key=lambda start: (start.status == "degenerate", -start.value))
+        leaders = _distinct(starts, 2 if sampled else 8)
+        for start in leaders:
+            self.run(start, design, objective, 200, 1e-7, newton=True)
+        if sampled:
+            self.n_read_elsewhere += design.rows.n_read
+        leaders.sort(key=lambda start: (start.status == "degenerate", -start.value))
+        for start in starts:
+            if start not in leaders and start.status == "finished":
+                start.status = "eliminated"
+        return [*leaders[: 1 if sampled else 2], *(s for s in starts if s not in leaders[: 1 if sampled else 2])]
+
+    def run(
+        self, start: _Start, design: Design, objective: Objective, max_iter: int, tol: float, newton: bool = False
+    ) -> None:
+        """Run a start a little further."""
+        outcome = maximise(
+            design, start.parameters, objective, max_iter=max_iter, tol=tol, newton=newton, callback=self.out_of_time
+        )
+        weight = design.rows.total_weight
+        start.parameters = outcome.parameters
+        start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
+        start.n_iter += outcome.n_iter
+        start.status = "degenerate" if self.too_small(design, outcome.sums).any() else "finished"
+
+    def with_held_noise(self, parameters: Parameters) -> Parameters:
+        if isinstance(self.noise, str):
+            if self.noise == "shared":
+                common = float(np.sqrt(np.mean(parameters.noise_std**2)))
+                return Parameters(parameters.expert, parameters.gate, np.full(self.n_experts, common))
+            return parameters
+        return Parameters(parameters.expert, parameters.gate, self.noise)
+
+    # ---- rules ----
+
+    def objective(self, barrier: float = 0.0) -> Objective:
+        return Objective(self.noise, barrier, self.move_experts)
+
+    def barrier(self, design: Design) -> float:
+        if not isinstance(self.noise, str):
+            return 0.0
+        return 2.0 * (_BARRIER * overall_line(design)[1]) ** 2 * design.rows.unit_weight
+
+    def too_small(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
+        """Which experts hold less than max(3, d + 2) rows, or n / (4k) where the data is too small for that."""
+        rows = design.rows
+        least = min(max(3, rows.n_features + 2), rows.n_counted / (4 * self.n_experts))
+        return sums.weight < least * rows.unit_weight
+
+    def out_of_time(self, state: State) -> bool:
+        return time.perf_counter() > self.deadline
+
+    def watch(self, state: State) -> bool:
+        return bool(self.callback is not None and self.callback(state)) or self.out_of_time(state)
+
+    # ---- the finish ----
+
+    def finish(self, starts: list[_Start]) -> FitResult:
+        """Run the starts that are still in the race to the end, without the barrier, and report the best."""
+        design = self.design
+        running = [start for start in starts if start.status != "eliminated"] or starts[:1]
+        if len(running) > 1 and any(start.status == "degenerate" for start in running):
+            running = [start for start in running if start.status != "degenerate"] or running[:1]
+        weight = design.rows.total_weight
+        overall = overall_line(design)[1] if self.move_experts and isinstance(self.noise, str) else 0.0
+        best: tuple[Outcome, _Start, bool] | None = None
+        for start in running:
+            outcome, penalised = self.finish_one(start, overall)
+            start.log_likelihood = outcome.log_likelihood / weight
+            start.n_iter += outcome.n_iter
+            if best is None or (not penalised, outcome.objective) > (not best[2], best[0].objective):
+                best = outcome, start, penalised
+        outcome, winner, penalised = best
+        winner.status = "winner"
+        return self.report(outcome, penalised, starts)
+
+    def finish_one(self, start: _Start, overall: float) -> tuple[Outcome, bool]:
+        """The unpenalised maximum from this start; the penalised one where an expert collapses."""
+        design = self.design
+        options = {
+            "max_iter": self.max_iter, "tol": self.tol, "newton": self.newton, "callback": self.watch,
+        }
+        start_parameters = self.with_held_noise(start.parameters)
+        outcome = maximise(
+            design, start_parameters, self.objective(), smallest_noise=_COLLAPSED * overall, **options
+        )
+        fallen = set(outcome.collapsed)
+        if not fallen and not self.too_small(design, outcome.sums).any():
+            return outcome, False
+        if not isinstance(self.noise, str) or not self.move_experts:
+            return outcome, False
+        penalised = maximise(design, start_parameters, self.objective(self.barrier(design)), **options)
+        if not fallen and self.too_small(design, penalised.sums).any():
+            return outcome, False    # few rows with the barrier too: a small expert, not a spike
+        return penalised, True
+
+    def report(self, outcome: Outcome, penalised: bool, starts: list[_Start]) -> FitResult:
+        design, weight = self.design, self.design.rows.total_weight
+        sums = design.run(outcome.parameters, _em.ENTROPY | _em.GATE_GRAM)
+        model = design.model(outcome.parameters, **self.names)
+        order = model.documented_order(sums.gate_weight / weight)
+        where = np.argsort(order)
+        separated = separated_experts(outcome.parameters, sums)
+        self.warn(outcome, penalised, where)
+        k = self.n_experts
+        n_parameters = outcome.parameters.gate.size
+        if self.move_experts:
+            n_parameters += outcome.parameters.expert.size
+            n_parameters += {"per_expert": k, "shared": 1}[self.noise] if isinstance(self.noise, str) else 0
+        return FitResult(
+            model=model.permute(order),
+            log_likelihood=float(sums.log_likelihood),
+            n_parameters=n_parameters,
+            n_samples=weight,
+            n_iter=outcome.n_iter,
+            n_passes=(design.rows.n_read + self.n_read_elsewhere) / design.rows.n_samples,
+            converged=outcome.converged,
+            history=np.array(outcome.history),
+            entropy=float(sums.entropy),
+            mixing_weights=sums.gate_weight[order] / weight,
+            effective_sizes=sums.weight[order],
+            starts=tuple(start.report(weight) for start in sorted(starts, key=lambda start: start.index)),
+            penalised=penalised,
+            separated=tuple(sorted(int(where[expert]) for expert in separated)),
+            barrier=self.barrier(design) if penalised else 0.0,
+            seconds=time.perf_counter() - self.began,
+        )
+
+    def warn(self, outcome: Outcome, penalised: bool, where: NDArray[np.intp]) -> None:
+        if penalised:
+            warnings.warn(
+                "an expert collapsed on a few rows, where the likelihood has no maximum; the fit with a weak barrier "
+                "on noise_std was kept. Fewer experts, or noise='shared', may suit the data better",
+                ConvergenceWarning, stacklevel=4,
+            )
+        small = np.flatnonzero(self.too_small(self.design, outcome.sums))
+        if small.size and self.move_experts:
+            experts = ", ".join(str(where[expert]) for expert in small)
+            warnings.warn(
+                f"expert {experts} holds fewer rows than it has parameters for: the data may not support "
+                f"n_experts = {self.n_experts}; try fewer",
+                ConvergenceWarning, stacklevel=4,
+            )
+        if not outcome.converged and not outcome.collapsed:
+            warnings.warn(
+                f"not converged after {outcome.n_iter} iterations: the last gain was {outcome.gain:.3g} per row, "
+                f"tol is {self.tol:.3g}; raise max_iter (now {self.max_iter}), or tol",
+                ConvergenceWarning, stacklevel=4,
+            )
+
+
+def _check_noise(noise: Any, n_experts: int) -> str | FloatArray:
+    if isinstance(noise, str):
+        return check_choice(noise, "noise", ("per_expert", "shared"))
+    if np.ndim(noise) == 0:
+        return np.full(n_experts, check_positive(noise, "noise"))
+    held = check_vector(noise, "noise")
+    if held.shape != (n_experts,):
+        raise ValueError(f"noise has shape {held.shape}, expected (n_experts,) = ({n_experts},) or one number")
+    if not (held > 0.0).all():
+        raise ValueError(f"noise must be positive, got {held.tolist()}")
+    return held.copy()
+
+
+def _distinct(starts: list[_Start], most: int) -> list[_Start]:
+    """The first `most` of sorted starts, near-duplicates of a better one left out and marked."""
+    kept: list[_Start] = []
+    for start in starts:
+        if len(kept) == most:
+            break
+        if any(abs(start.value - other.value) < _DUPLICATE for other in kept):
+            start.status = "duplicate"
+        elif start.status != "degenerate" or not kept:
+            kept.append(start)
+    return kept

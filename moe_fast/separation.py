@@ -1,0 +1,54 @@
+"""Gates that separate experts without error: their likelihood has a supremum, and no maximum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .design import Parameters, Sums
+
+__all__ = ["separated_experts"]
+
+_STEEP = 30.0     # log odds a standard deviation of a feature: a gate this steep is a step
+_FLAT = 1e-6      # curvature per row left in the direction of such a gate
+
+
+def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
+    """Experts between which the gate is a step that could be steeper still.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    sums : Sums
+        Of a pass asked for `_em.GATE_GRAM` at them.
+
+    Returns
+    -------
+    experts : tuple of int
+        Two or more, or none.
+
+    Notes
+    -----
+    Experts i and j are separated where the difference of their gates is steep and no row is left undecided between
+    them: moving that difference further changes nothing.
+    """
+    g, q = parameters.gate.shape
+    if g * q == 0:
+        return ()
+    gate = np.vstack([parameters.gate, np.zeros((1, q))])
+    grams = np.zeros((g + 1, g + 1, q, q))   # sum pi_i (delta_ij - pi_j) z z', the last expert's from the others'
+    for pair, (i, j) in enumerate((i, j) for i in range(g) for j in range(i + 1)):
+        grams[i, j] = grams[j, i] = sums.gate_gram[pair]
+    grams[g, :g] = grams[:g, g] = -grams[:g, :g].sum(axis=0)
+    found: set[int] = set()
+    for i in range(g + 1):
+        for j in range(i):
+            difference = gate[i] - gate[j]
+            size = float(np.linalg.norm(difference))
+            if size < _STEEP:
+                continue
+            direction = difference / size
+            undecided = -float(direction @ grams[i, j] @ direction)   # sum pi_i pi_j (z . direction)^2
+            shared = min(sums.gate_weight[i], sums.gate_weight[j])
+            if undecided < _FLAT * shared:
+                found |= {i, j}
+    return tuple(sorted(found))

@@ -1,0 +1,220 @@
+"""The spectral step: the experts from moments, without knowing the gate.
+
+Makkuva, Oh, Kannan, Viswanath, *Breaking the gridlock in mixture-of-experts*, ICML 2019. Reads like the box of
+docs/math.md, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .activations import Activation, Code, get_activation, label_transform
+from .checks import check_integer, check_positive, check_random_state, feature_names
+from .config import resolve_threads
+from .inputs import InputLaw, check_inputs
+from .model import MixtureOfExperts
+from .moments import Polynomial, Score, second_moment, whitened_third_moment
+from .rows import Rows
+from .tensor import decompose, whiten
+
+__all__ = ["SpectralResult", "fit_spectral"]
+
+FloatArray = NDArray[np.float64]
+
+# The k-th eigenvalue of T2 must stand this much clear of the largest of the rest, which are noise about zero.
+_CLEAR = 1.5
+_SMALLEST_NOISE = 1e-3   # of the standard deviation of y, where the estimate comes out at zero or below
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralResult:
+    """What the moments say of the experts.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_experts, n_features)
+        In the units of X. Expert norms are one in standardised inputs where `unit_norm`.
+    intercept : ndarray of shape (n_experts,)
+        What centring the inputs implies: zero for standard normal inputs.
+    mixing_weights : ndarray of shape (n_experts,)
+        Mean gate probabilities, from the eigenvalues: lambda^-2, made to add up to one.
+    noise_std : float
+        Given, or estimated from E[y^2].
+    eigenvalues : ndarray of shape (n_features,)
+        Of T2 / c2, falling.
+    tensor_eigenvalues : ndarray of shape (n_experts,)
+        Of the whitened T3 / c3; p^-1/2 in theory.
+    residual : float
+        Part of the whitened T3 that the decomposition leaves, 0 to 1.
+    model : MixtureOfExperts
+        The experts with a gate of zero: a start for EM.
+    """
+
+    coef: FloatArray
+    intercept: FloatArray
+    mixing_weights: FloatArray
+    noise_std: float
+    eigenvalues: FloatArray
+    tensor_eigenvalues: FloatArray
+    residual: float
+    model: MixtureOfExperts
+
+
+def fit_spectral(
+    X: ArrayLike,
+    y: ArrayLike,
+    n_experts: int,
+    *,
+    activation: str | Activation = "linear",
+    noise_std: float | None = None,
+    inputs: str | InputLaw = "standard_normal",
+    unit_norm: bool = True,
+    sample_weight: ArrayLike | None = None,
+    n_restarts: int = 10,
+    n_power_iter: int = 30,
+    n_threads: int | None = None,
+    random_state: Any = None,
+) -> SpectralResult:
+    """Estimate the experts from score-function moments, without knowing the gate.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+        Inputs; n_features must be at least n_experts. C-ordered float32 or float64 is used as it is.
+    y : array_like of shape (n_samples,)
+        Targets.
+    n_experts : int
+    activation : str or Activation, default "linear"
+        g; must have a label transform, as `label_transform` says.
+    noise_std : float, optional
+        Common standard deviation of the noise. Default: estimated from E[y^2], with unit experts.
+    inputs : {"standard_normal", "gaussian", "mixture"} or a law, default "standard_normal"
+        The law of x: "gaussian" takes mean and covariance from X, "mixture" fits a Gaussian mixture (extra
+        ``sklearn``); or a `Gaussian` or `GaussianMixture` that is known.
+    unit_norm : bool, default True
+        Experts have norm one in standardised inputs. False, for the linear activation only: norms are
+        estimated, on the assumption that they are equal or the gate is nearly constant.
+    sample_weight : array_like of shape (n_samples,), optional
+    n_restarts, n_power_iter : int
+        Random starts of the tensor power method for each expert, and its iterations.
+    n_threads : int, optional
+    random_state : None, int, Generator, optional
+
+    Returns
+    -------
+    result : SpectralResult
+
+    Raises
+    ------
+    ValueError
+        If n_features < n_experts, the activation has no label transform, or an argument is bad.
+
+    Warns
+    -----
+    UserWarning
+        If T2 has no n_experts clear eigenvalues: too few rows, or fewer experts.
+
+    Notes
+    -----
+    Two passes over X. The estimate is a start, not the answer: its mean squared error is hundreds of times that
+    of maximum likelihood (docs/math.md). Exact in theory for normal x, unit experts, one noise, and gates
+    orthogonal to the experts.
+
+    References
+    ----------
+    .. [1] A. V. Makkuva, S. Oh, S. Kannan, P. Viswanath, *Breaking the gridlock in mixture-of-experts:
+       consistent and efficient algorithms*, ICML 2019, Algorithm 1.
+    """
+    activation = get_activation(activation)
+    names = feature_names(X)
+    rows = Rows.check(X, y, sample_weight, n_threads=resolve_threads(n_threads))
+    n_experts = check_integer(n_experts, "n_experts", 1)
+    if rows.n_features < n_experts:
+        raise ValueError(
+            f"n_experts = {n_experts} is more than the n_features = {rows.n_features} of X: moments tell at most "
+            f"n_features experts apart; use fit or fit_em, which have other starts"
+        )
+    if not unit_norm and activation.code != Code.LINEAR:
+        raise ValueError(f"unit_norm=False is for the linear activation only, got activation {activation}")
+    if noise_std is not None:
+        noise_std = check_positive(noise_std, "noise_std")
+    n_restarts = check_integer(n_restarts, "n_restarts", 1)
+    n_power_iter = check_integer(n_power_iter, "n_power_iter", 1)
+    rng = check_random_state(random_state)
+    law = check_inputs(inputs, rows.X, rows.weight, rng)
+    result = spectral(
+        rows, n_experts, activation, law, rng,
+        noise_std=noise_std, unit_norm=unit_norm, n_restarts=n_restarts, n_power_iter=n_power_iter,
+        feature_names=names,
+    )
+    rest = np.abs(result.eigenvalues[n_experts:]).max(initial=0.0)
+    if result.eigenvalues[n_experts - 1] < _CLEAR * rest or result.eigenvalues[n_experts - 1] <= 0.0:
+        shown = ", ".join(f"{value:.3g}" for value in result.eigenvalues[: n_experts + 3])
+        warnings.warn(
+            f"T2 has no {n_experts} clear eigenvalues (the largest: {shown}); with {rows.n_samples} rows the moments "
+            f"do not tell {n_experts} experts apart. The result is a start for EM at best: use more rows, or fewer experts",
+            stacklevel=2,
+        )
+    return result
+
+
+def spectral(
+    rows: Rows,
+    n_experts: int,
+    activation: Activation,
+    law: InputLaw,
+    rng: np.random.Generator,
+    *,
+    noise_std: float | None = None,
+    unit_norm: bool = True,
+    n_restarts: int = 10,
+    n_power_iter: int = 30,
+    feature_names: list[str] | None = None,
+) -> SpectralResult:
+    """`fit_spectral` on checked arguments."""
+    transform = label_transform(activation)
+    mean_square = float(np.average(rows.y**2, weights=rows.weight))
+    if activation.code == Code.LINEAR and noise_std is None:
+        # Serves any common norm a: 3 E[y^2] = 3 (a^2 + s^2), and beta0 = -3 is that of norm one.
+        beta = -3.0 * mean_square
+    else:
+        estimate = mean_square - transform.mean_g2 if noise_std is None else noise_std**2
+        beta = transform.beta(math.sqrt(max(estimate, 0.0)))
+
+    score = Score.of(law, rows)
+    quadratic = Polynomial.centred(rows, transform.gamma, 1.0, 0.0)
+    cubic = Polynomial.centred(rows, beta, transform.alpha, 1.0)
+    # 1, 2: T2, its leading eigenspace, and the whitener
+    T2 = second_moment(rows, quadratic, score) / transform.c2
+    whitener, unwhitener, eigenvalues = whiten(T2, n_experts)
+    # 3, 4: T3 in the whitened space, and its orthogonal components
+    T3 = whitened_third_moment(rows, cubic, score, whitener) / transform.c3
+    parts = decompose(T3, n_restarts=n_restarts, n_iter=n_power_iter, rng=rng)
+
+    standard_coef = parts.eigvals[:, np.newaxis] * (parts.eigvecs @ unwhitener.T)
+    norms = np.linalg.norm(standard_coef, axis=1, keepdims=True)
+    if unit_norm:
+        standard_coef = standard_coef / np.where(norms > 0.0, norms, 1.0)
+    weights = np.maximum(parts.eigvals, np.finfo(float).tiny) ** -2.0
+    weights /= weights.sum()
+    if noise_std is None:
+        energy = mean_square - transform.mean_g2
+        if not unit_norm:
+            energy = mean_square - float(weights @ np.sum(standard_coef**2, axis=1))
+        noise_std = math.sqrt(max(energy, _SMALLEST_NOISE**2 * mean_square))
+    coef = standard_coef @ score.inverse_sqrt
+    order = np.argsort(-weights, kind="stable")
+    coef, weights = coef[order], weights[order]
+    intercept = -coef @ score.mean
+    model = MixtureOfExperts(
+        coef, intercept, noise_std=noise_std, activation=activation, feature_names=feature_names
+    )
+    return SpectralResult(
+        coef, intercept, weights, noise_std, eigenvalues, parts.eigvals[order], parts.residual, model
+    )
