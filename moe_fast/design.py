@@ -131,9 +131,13 @@ class Design:
 
     def parameters(self, model: MixtureOfExperts) -> Parameters:
         """A model of raw features in this design's coordinates."""
-        expert = _to_design(model.coef, model.intercept, self.standard, self.fit_intercept)
+        expert = self.expert_rows(model.coef, model.intercept)
         gate = _to_design(model.gate_coef, model.gate_intercept, self.gate_standard, self.gate_intercept)
         return Parameters(expert, gate[:-1], model.noise_std.copy())
+
+    def expert_rows(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
+        """Experts of raw features in this design's coordinates; intercepts fall away if it has none."""
+        return _to_design(coef, intercept, self.standard, self.fit_intercept)
 
     def model(self, parameters: Parameters, **names: Any) -> MixtureOfExperts:
         """The model of raw features."""

@@ -39,6 +39,8 @@ _COLLAPSED = 1e-6
 _RACE_ITER = 20           # EM iterations before a start is judged
 _RACE_TOL = 1e-6
 _RACE_ROWS = 5000         # of large data: enough to tell good starts from bad, 50 rows a parameter at least
+_SMALL = 2000             # rows up to which every start is run: they cost next to nothing
+_AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
 _DUPLICATE = 1e-6         # objectives so close, per row, with responsibilities alike, are one optimum
 
 
@@ -383,6 +385,8 @@ class _Task:
             start = _Start(kind, index, self.with_held_noise(make_start(kind, design, k, self.rng)))
             self.run(start, design, objective, _RACE_ITER, _RACE_TOL)
             starts.append(start)
+            if full.rows.n_counted > _SMALL and _agree(starts):
+                break
         starts.sort(key=lambda start: (start.status == "degenerate", -start.value))
         leaders = _distinct(starts, 2 if sampled else 8)
         for start in leaders:
@@ -545,6 +549,13 @@ def _check_noise(noise: Any, n_experts: int) -> str | FloatArray:
     if not (held > 0.0).all():
         raise ValueError(f"noise must be positive, got {held.tolist()}")
     return held.copy()
+
+
+def _agree(starts: list[_Start]) -> bool:
+    """Whether eight starts or more keep ending at the same best."""
+    best = max(start.value for start in starts)
+    at_best = sum(start.value > best - _AGREE and start.status != "degenerate" for start in starts)
+    return len(starts) >= 8 and at_best >= len(starts) / 2
 
 
 def _distinct(starts: list[_Start], most: int) -> list[_Start]:

@@ -104,7 +104,7 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
     result = spectral(
         design.rows, n_experts, design.activation, law, rng, unit_norm=design.activation.code != Code.LINEAR
     )
-    expert = design.parameters(result.model).expert
+    expert = design.expert_rows(result.coef, result.intercept)
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
 
 
@@ -177,7 +177,6 @@ def _center_and_spread(design: Design) -> tuple[float, float]:
 
 
 def _least_squares(D: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> FloatArray:
-    if weight is not None:
-        root = np.sqrt(weight)
-        D, y = D * root[:, np.newaxis], y * root
-    return np.linalg.lstsq(D, y, rcond=None)[0]
+    """By normal equations: a start needs no more digits than they keep, and the columns are standardised."""
+    weighted = D if weight is None else D * weight[:, np.newaxis]
+    return solve_normal_equations((weighted.T @ D)[np.newaxis], (weighted.T @ y)[np.newaxis])[0]
