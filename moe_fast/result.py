@@ -120,6 +120,7 @@ class FitResult:
         -------
         text : str
             Tables of the experts (with the rows each holds) and the gate, criteria, and how the starts fared.
+            Experts count from 1 here: the first is ``model.coef[0]``.
         """
         parts = [self._header(), self._expert_table(), self._gate_table(), self._fit_lines()]
         return "\n\n".join(part for part in parts if part)
@@ -187,7 +188,7 @@ class FitResult:
                 "its log-likelihood reported without it"
             )
         if self.separated:
-            experts = ", ".join(map(str, self.separated))
+            experts = ", ".join(str(expert + 1) for expert in self.separated)
             lines.append(f"the gate separates experts {experts}: no finite optimum for their gate")
         return "\n".join(lines)
 
@@ -215,9 +216,9 @@ def _numbers(values: NDArray[np.float64]) -> list[str]:
 
 
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Rows of text with a label each, one column an expert, counted from 0 as in the arrays."""
+    """Rows of text with a label each, one column an expert, counted from 1 as in the pictures."""
     n_experts = len(rows[0][1])
-    rows = [("", [f"expert {k}" for k in range(n_experts)]), *rows]
+    rows = [("", [f"expert {k + 1}" for k in range(n_experts)]), *rows]
     label_width = max(len(label) for label, _ in rows)
     width = max(len(cell) for _, cells in rows for cell in cells)
     lines = [title]

@@ -255,7 +255,7 @@ def test_summary_says_what_the_fit_found():
     assert lines["height"][-2:] == ["0.75", "0"]   # the gate's table comes last
     for wanted in (
         "Mixture of experts of age: 2 experts, 2 features, 50 rows; activation linear, softmax gate",
-        "expert 0", "expert 1", "-2", "0.25", "noise std", "30.0", "60.0 %", "0.6000",
+        "expert 1  expert 2", "-2", "0.25", "noise std", "30.0", "60.0 %", "0.6000",
         "log-likelihood -100.0000", "11 parameters", "AIC 222.00", "BIC 243.03", "ICL 251.03",
         "start 1 (spectral) won; 2 of 4 starts reached its optimum, 1 collapsed",
         "converged after 12 iterations, 30.5 passes over the rows, 0.25 s",
@@ -269,7 +269,7 @@ def test_summary_says_what_went_wrong():
     text = make_result(converged=False, penalised=True, separated=(0, 1), starts=()).summary()
     assert "NOT CONVERGED after 12 iterations" in text
     assert "an expert collapsed" in text
-    assert "the gate separates experts 0, 1" in text
+    assert "the gate separates experts 1, 2" in text
     assert "won" not in text
 
 
