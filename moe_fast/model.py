@@ -467,7 +467,7 @@ class MixtureOfExperts:
         order : ndarray of int, shape (n_experts,)
         """
         # Rounded, so that a tie is a tie in whichever order the experts came.
-        falling = -np.round(mixing_weights, 12)
+        falling = -np.round(np.asarray(mixing_weights), 12)
         # lexsort: the last key counts first.
         return np.lexsort((*self.coef.T[::-1], self.intercept, falling))
 

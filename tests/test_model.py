@@ -238,6 +238,7 @@ def test_ordered_by_falling_mixing_weight():
         order = np.random.default_rng(seed).permutation(5)
         again = ordered.permute(order).ordered(X)
         assert np.array_equal(again.coef, ordered.coef)
+    assert np.array_equal(ordered.documented_order(weights), np.arange(5))
 
 
 def test_ordered_counts_weights():
