@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
-from .information import gradient_and_hessian
+from .information import gradient_and_hessian, scales
 from .linalg import newton_direction, solve_normal_equations
 from .objective import Objective
 
@@ -254,7 +254,7 @@ def _newton_step(current: Outcome, objective: Objective) -> _Step | None:
     """Newton's step on the log-likelihood itself, in (experts, gate, log noise_std)."""
     parameters = current.parameters
     gradient, hessian, unpack = gradient_and_hessian(current.sums, parameters, objective)
-    direction = newton_direction(hessian, gradient)
+    direction = newton_direction(hessian, gradient, scales(current.sums, parameters, objective))
     if direction is None:
         return None
     promise = 0.5 * float(direction @ gradient)
@@ -329,11 +329,10 @@ class _Pace:
         previous, self.last_gain = self.last_gain, gain
         if self.use_newton or not self.allowed or iteration < self.wait_until:
             return False
-        if not (gain < _NEAR * self.weight and gain < previous < math.inf):
+        if not (self.goal < gain < _NEAR * self.weight and previous < math.inf):
             return False
-        rate = gain / previous if gain > 0.0 else 0.0
-        left = math.log(self.goal / gain) / math.log(rate) if 0.0 < rate and gain > self.goal else 0.0
-        self.use_newton = left > self.worth
+        rate = min(gain / previous, 0.9999)   # gains that grow are a saddle on the way
+        self.use_newton = math.log(self.goal / gain) / math.log(rate) > self.worth
         return self.use_newton
 
 

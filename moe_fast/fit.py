@@ -277,7 +277,7 @@ class _Start:
     status: str = "finished"
 
     def report(self, weight: float) -> StartReport:
-        return StartReport(self.kind, self.index, self.log_likelihood * weight, self.n_iter, self.status)
+        return StartReport(self.kind, self.index, float(self.log_likelihood * weight), self.n_iter, self.status)
 
 
 @dataclass
@@ -524,7 +524,7 @@ class _Task:
             )
         small = np.flatnonzero(self.too_small(self.design, outcome.sums))
         if small.size and self.move_experts:
-            experts = ", ".join(str(where[expert]) for expert in small)
+            experts = ", ".join(str(where[expert] + 1) for expert in small)
             warnings.warn(
                 f"expert {experts} holds fewer rows than it has parameters for: the data may not support "
                 f"n_experts = {self.n_experts}; try fewer",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .design import Parameters, Sums
 from .objective import Objective
 
-__all__ = ["gradient_and_hessian"]
+__all__ = ["gradient_and_hessian", "scales"]
 
 FloatArray = NDArray[np.float64]
 
@@ -97,3 +97,22 @@ def gradient_and_hessian(
 
     return gradient, hessian, unpack
 
+
+
+def scales(sums: Sums, parameters: Parameters, objective: Objective) -> FloatArray:
+    """Roots of the curvature that each parameter would have alone, with the experts known and columns standard.
+
+    Returns
+    -------
+    size : ndarray of shape (m,)
+        In the order of `gradient_and_hessian`.
+    """
+    weight = np.maximum(sums.weight, 1e-3 * sums.total / len(sums.weight))
+    gate = np.repeat(np.sqrt(weight[:-1] * (1.0 - 0.5 * weight[:-1] / sums.total)), parameters.gate.shape[1])
+    if not objective.move_experts:
+        return gate
+    expert = np.repeat(np.sqrt(weight) / parameters.noise_std, parameters.expert.shape[1])
+    if not objective.moves_noise:
+        return np.concatenate([expert, gate])
+    noise = np.sqrt(2.0 * weight)
+    return np.concatenate([expert, gate, np.sqrt([2.0 * sums.total]) if objective.shares_noise else noise])

@@ -13,6 +13,9 @@ FloatArray = NDArray[np.float64]
 # Squared sine of the angle between a column and the span of those before it, below which it is taken as dependent.
 _DEPENDENT = 1e-11
 
+_EIGENVALUES_UP_TO = 300   # parameters: an eigendecomposition still costs less than a pass over moderate data
+_FLATTEST = 1e-6           # curvature, on the common scale, below which a direction is treated as this curved
+
 
 def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArray:
     """Solve stacked symmetric positive semi-definite systems, with the minimum norm where they are singular.
@@ -50,23 +53,39 @@ def _minimum_norm(matrix: FloatArray, right: FloatArray, size: FloatArray) -> Fl
     return vectors @ ((vectors.T @ (right / size)) / values[kept]) / size
 
 
-def newton_direction(hessian: FloatArray, gradient: FloatArray) -> FloatArray | None:
-    """-hessian^-1 gradient where the Hessian is clearly negative definite, else None.
+def newton_direction(hessian: FloatArray, gradient: FloatArray, size: FloatArray) -> FloatArray | None:
+    """-hessian^-1 gradient; where the Hessian is not negative definite, an ascent direction made from it.
 
     Parameters
     ----------
     hessian : ndarray of shape (m, m)
     gradient : ndarray of shape (m,)
+    size : ndarray of shape (m,)
+        Positive: roots of a typical curvature of each parameter, which put all on one scale.
+
+    Returns
+    -------
+    direction : ndarray of shape (m,), or None
+        None where the Hessian is indefinite and too large for the eigenvalues that the way out needs.
+
+    Notes
+    -----
+    Indefinite: every eigenvalue counts with its absolute value (the saddle-free Newton method of Dauphin et al.,
+    NIPS 2014), so that the step climbs out of a saddle as fast as its curvature allows.
     """
-    diagonal = -np.diagonal(hessian)
-    if diagonal.size == 0 or not diagonal.min() > 0.0:
-        return None
-    size = np.sqrt(diagonal)
+    scaled = -hessian / np.outer(size, size)
+    right = gradient / size
     try:
-        lower = np.linalg.cholesky(-hessian / np.outer(size, size))
+        lower = np.linalg.cholesky(scaled)
     except np.linalg.LinAlgError:
+        pass
+    else:
+        diagonal = np.diagonal(scaled)
+        if (np.diagonal(lower) ** 2 > _DEPENDENT * diagonal).all():
+            half = solve_triangular(lower, right, lower=True, check_finite=False)
+            return solve_triangular(lower, half, lower=True, trans=1, check_finite=False) / size
+    if len(gradient) > _EIGENVALUES_UP_TO:
         return None
-    if np.diagonal(lower).min() ** 2 <= _DEPENDENT:
-        return None
-    half = solve_triangular(lower, gradient / size, lower=True, check_finite=False)
-    return solve_triangular(lower, half, lower=True, trans=1, check_finite=False) / size
+    values, vectors = np.linalg.eigh(scaled)
+    values = np.maximum(np.abs(values), _FLATTEST)
+    return vectors @ ((vectors.T @ right) / values) / size
