@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
+from threadpoolctl import threadpool_limits
 
 from .checks import check_choice, check_integer, check_matrix, check_vector
 
@@ -22,7 +23,7 @@ __all__ = ["Gaussian", "GaussianMixture", "InputLaw", "StandardNormal", "check_i
 Array = NDArray[np.float64]
 Component = tuple[Array, Array]   # mean (d,), symmetric inverse square root of the covariance (d, d)
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 2048   # below the size from which OpenBLAS starts threads, as in model.py
 # At this ratio of the extreme eigenvalues the smallest has two digits left: columns of scales 1 to 1e6
 # pass, linearly dependent ones do not.
 _SMALLEST_EIGENVALUE_RATIO = 1e-14
@@ -269,12 +270,13 @@ def _fit_mixture(
     n_parameters = 1 + n_features + n_features * (n_features + 1) // 2   # of one component
     most = min(_MAX_COMPONENTS, len(rows) // (2 * n_parameters))
     best, best_bic = None, np.inf
-    for n_components in range(1, most + 1):
-        fit = mixture.GaussianMixture(n_components, max_iter=1000, random_state=seed).fit(standardised)
-        bic = fit.bic(standardised)
-        if bic >= best_bic:
-            break
-        best, best_bic = fit, bic
+    with threadpool_limits(1):   # the same bits for any number of threads, which cost more than they save here
+        for n_components in range(1, most + 1):
+            fit = mixture.GaussianMixture(n_components, max_iter=1000, random_state=seed).fit(standardised)
+            bic = fit.bic(standardised)
+            if bic >= best_bic:
+                break
+            best, best_bic = fit, bic
     if best is None or best.n_components == 1:
         return gaussian
     sqrt = np.linalg.inv(inverse_sqrt)
