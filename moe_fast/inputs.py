@@ -270,7 +270,7 @@ def _fit_mixture(
     n_parameters = 1 + n_features + n_features * (n_features + 1) // 2   # of one component
     most = min(_MAX_COMPONENTS, len(rows) // (2 * n_parameters))
     best, best_bic = None, np.inf
-    with threadpool_limits(1):   # the same bits for any number of threads, which cost more than they save here
+    with threadpool_limits(1):   # same bits whatever the threads, which cost more than they save here
         for n_components in range(1, most + 1):
             fit = mixture.GaussianMixture(n_components, max_iter=1000, random_state=seed).fit(standardised)
             bic = fit.bic(standardised)
