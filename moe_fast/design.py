@@ -6,7 +6,7 @@ design's columns, intercept first. `Design` holds the rows, knows that map in bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,9 @@ __all__ = ["Design", "Parameters", "Sums"]
 
 FloatArray = NDArray[np.float64]
 Sums = SimpleNamespace   # the named sums of one pass, em_problem.h
+
+_Curve = tuple[FloatArray | None, FloatArray | None, FloatArray | None]   # g, g', g'' at linear predictors
+_NO_CURVE: _Curve = (None, None, None)
 
 # Below this ratio of standard deviation to mean a column is constant to working precision.
 _CONSTANT = 1e-13
@@ -55,7 +58,6 @@ class Parameters:
         return Parameters(self.expert[order], gate[:-1] - gate[-1], self.noise_std[order])
 
 
-@dataclass(eq=False)
 class Design:
     """Rows and the coordinates they are seen in.
 
@@ -65,39 +67,53 @@ class Design:
     activation : Activation
     fit_intercept, gate_intercept : bool
     gate : {"softmax", "constant"}
-    standard, gate_standard : ndarray of shape (2, n_features), (2, n_gate_features), optional
-        Shift and scale of the columns; taken from the rows if not given.
+    like : Design, optional
+        Whose shifts and scales to use; by default they are taken from the rows.
+
+    Attributes
+    ----------
+    Z : ndarray of shape (n_samples, n_gate_features) or None
+        What the gate sees; None where it sees the very columns that the experts see.
+    standard, gate_standard : ndarray of shape (2, n_features), (2, n_gate_features)
+        Shift and scale of the columns of X and of Z.
     """
 
-    rows: Rows
-    activation: Activation
-    fit_intercept: bool = True
-    gate: str = "softmax"
-    gate_intercept: bool = True
-    standard: FloatArray | None = None
-    gate_standard: FloatArray | None = None
-    _workspace: dict[Any, Any] = field(default_factory=dict, repr=False)
+    standard: FloatArray
+    gate_standard: FloatArray
+    Z: NDArray[Any] | None
 
-    def __post_init__(self) -> None:
-        rows = self.rows
-        if self.standard is None:
-            self.standard = _standard(*rows.column_moments(), self.fit_intercept)
-        if self.gate == "constant":
+    def __init__(
+        self,
+        rows: Rows,
+        activation: Activation,
+        fit_intercept: bool = True,
+        gate: str = "softmax",
+        gate_intercept: bool = True,
+        like: Design | None = None,
+    ) -> None:
+        self.rows, self.activation = rows, activation
+        self.fit_intercept, self.gate, self.gate_intercept = fit_intercept, gate, gate_intercept
+        self._workspace: dict[Any, Any] = {}
+        if gate == "constant":
             self.Z = np.empty((rows.n_samples, 0), rows.X.dtype)
         elif rows.gate_features is not None:
             self.Z = rows.gate_features
-        elif self.fit_intercept != self.gate_intercept:   # one is centred, the other is not
+        elif fit_intercept != gate_intercept:   # one is centred, the other is not
             self.Z = rows.X
         else:
             self.Z = None
-        if self.gate_standard is None:
-            if self.Z is None:
-                self.gate_standard = self.standard
-            elif self.gate == "constant":
-                self.gate_standard = np.empty((2, 0))
-            else:
-                of_gate = rows.column_moments if self.Z is rows.X else rows.gate_column_moments
-                self.gate_standard = _standard(*of_gate(), self.gate_intercept)
+        if like is not None:
+            self.standard, self.gate_standard = like.standard, like.gate_standard
+            return
+        columns = rows.column_moments()
+        self.standard = _standard(*columns, fit_intercept)
+        if self.Z is None:
+            self.gate_standard = self.standard
+        elif gate == "constant":
+            self.gate_standard = np.empty((2, 0))
+        else:
+            columns = columns if self.Z is rows.X else rows.gate_column_moments()
+            self.gate_standard = _standard(*columns, gate_intercept)
 
     @property
     def n_columns(self) -> int:
@@ -111,10 +127,7 @@ class Design:
 
     def on(self, rows: Rows) -> Design:
         """The same coordinates on other rows."""
-        return Design(
-            rows, self.activation, self.fit_intercept, self.gate, self.gate_intercept,
-            self.standard, self.gate_standard,
-        )
+        return Design(rows, self.activation, self.fit_intercept, self.gate, self.gate_intercept, like=self)
 
     @cached_property
     def expert_matrix(self) -> FloatArray:
@@ -176,9 +189,9 @@ class Design:
         n_experts = parameters.n_experts
         parts, size, longest, work = self._space(n_experts, want, code == Code.CUSTOM)
         rows, Z = self.rows, self.Z
-        total, sums = None, np.empty(size)
+        total, sums = np.zeros(size), np.empty(size)
         for span in rows.spans(longest):
-            curve = self._curve(span, parameters.expert, want) if code == Code.CUSTOM else (None,) * 3
+            curve = self._curve(span, parameters.expert, want) if code == Code.CUSTOM else _NO_CURVE
             _em.em_pass(
                 rows.X[span], None if Z is None else Z[span], rows.y[span],
                 None if rows.weight is None else rows.weight[span],
@@ -186,7 +199,7 @@ class Design:
                 parameters.expert, parameters.gate, parameters.noise_std, code, activation.slope,
                 *curve, want, sums, None if resp is None else resp[span], work, rows.n_threads,
             )
-            total = sums.copy() if total is None else total + sums
+            total += sums
         result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2])
         for name, (offset, shape, length) in parts.items():
             setattr(result, name, total[offset : offset + length].reshape(shape))
@@ -197,8 +210,8 @@ class Design:
         if key not in self._workspace:
             d, e = self.standard.shape[1], self.gate_standard.shape[1]
             shape = d, e, n_experts, self.fit_intercept, self.gate_intercept
-            parts, size = _em.layout(*shape, want)
-            parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in parts.items()}
+            layout, size = _em.layout(*shape, want)
+            parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in layout.items()}
             longest = 1 << 15 if custom else _span_rows(n_experts * self.n_columns**2)
             work = np.empty(
                 _em.work_size(
@@ -208,17 +221,16 @@ class Design:
             self._workspace[key] = parts, size, longest, work
         return self._workspace[key]
 
-    def _curve(self, span: slice, expert: FloatArray, want: int) -> tuple[FloatArray | None, ...]:
+    def _curve(self, span: slice, expert: FloatArray, want: int) -> _Curve:
         """g, g' and, for the information, g'' of a custom activation at every linear predictor of the span."""
         eta = _matrix(self.rows.X[span], self.standard, self.fit_intercept) @ expert.T
         g = self.activation
-        values = [g.g(eta), g.derivative(eta)]
-        if want & _em.INFORMATION:
-            values.append(g.second_derivative(eta))
-        for value in values:
-            if not np.isfinite(value).all():
+        bend = np.ascontiguousarray(g.second_derivative(eta)) if want & _em.INFORMATION else None
+        mean, slope = np.ascontiguousarray(g.g(eta)), np.ascontiguousarray(g.derivative(eta))
+        for value in (mean, slope, bend):
+            if value is not None and not np.isfinite(value).all():
                 raise ValueError(f"activation {g} gives values that are not finite at its linear predictors")
-        return (*map(np.ascontiguousarray, values), *(None,) * (3 - len(values)))
+        return mean, slope, bend
 
 
 def _standard(mean: FloatArray, std: FloatArray, centred: bool) -> FloatArray:

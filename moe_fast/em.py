@@ -18,7 +18,7 @@ from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
 from .information import gradient_and_hessian, scales
-from .linalg import newton_direction, solve_normal_equations
+from .linalg import lower_pairs, newton_direction, solve_normal_equations
 from .objective import Objective
 
 __all__ = ["Outcome", "State", "maximise", "overall_line"]
@@ -215,11 +215,8 @@ def _gate_move(sums: Sums, parameters: Parameters) -> FloatArray:
     if n_rows * q == 0:
         return np.zeros_like(parameters.gate)
     curvature = np.empty((n_rows, q, n_rows, q))
-    pair = 0
-    for j in range(n_rows):
-        for l in range(j + 1):
-            curvature[j, :, l, :] = curvature[l, :, j, :] = sums.gate_gram[pair]
-            pair += 1
+    for (a, b), block in zip(lower_pairs(n_rows), sums.gate_gram, strict=True):
+        curvature[a, :, b, :] = curvature[b, :, a, :] = block
     flat = curvature.reshape(1, n_rows * q, n_rows * q)
     return solve_normal_equations(flat, sums.gate_gradient.reshape(1, -1)).reshape(n_rows, q)
 

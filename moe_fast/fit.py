@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -378,7 +379,7 @@ class _Task:
         design = full.on(full.rows.sample(n_race, self.rng)) if sampled else full
         objective = self.objective(barrier=self.barrier(design))
         kinds = portfolio(design, k, n_starts) if init == "auto" else [init] * n_starts
-        starts = []
+        starts: list[_Start] = []
         for index, kind in enumerate(kinds):
             if time.perf_counter() > self.deadline and starts:
                 break
@@ -452,33 +453,30 @@ class _Task:
             running = [start for start in running if start.status != "degenerate"] or running[:1]
         weight = design.rows.total_weight
         overall = overall_line(design)[1] if self.move_experts and isinstance(self.noise, str) else 0.0
-        best: tuple[Outcome, _Start, bool] | None = None
+        ends: list[tuple[Outcome, bool]] = []
         for start in running:
             outcome, penalised = self.finish_one(start, overall)
             start.log_likelihood = outcome.log_likelihood / weight
             start.n_iter += outcome.n_iter
-            if best is None or (not penalised, outcome.objective) > (not best[2], best[0].objective):
-                best = outcome, start, penalised
-        outcome, winner, penalised = best
-        winner.status = "winner"
-        return self.report(outcome, penalised, starts)
+            ends.append((outcome, penalised))
+        best = max(range(len(ends)), key=lambda i: (not ends[i][1], ends[i][0].objective))
+        running[best].status = "winner"
+        return self.report(*ends[best], starts)
 
     def finish_one(self, start: _Start, overall: float) -> tuple[Outcome, bool]:
         """The unpenalised maximum from this start; the penalised one where an expert collapses."""
         design = self.design
-        options = {
-            "max_iter": self.max_iter, "tol": self.tol, "newton": self.newton, "callback": self.watch,
-        }
-        start_parameters = self.with_held_noise(start.parameters)
-        outcome = maximise(
-            design, start_parameters, self.objective(), smallest_noise=_COLLAPSED * overall, **options
+        climb = partial(
+            maximise, design, self.with_held_noise(start.parameters),
+            max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch,
         )
+        outcome = climb(self.objective(), smallest_noise=_COLLAPSED * overall)
         fallen = set(outcome.collapsed)
         if not fallen and not self.too_small(design, outcome.sums).any():
             return outcome, False
         if not isinstance(self.noise, str) or not self.move_experts:
             return outcome, False
-        penalised = maximise(design, start_parameters, self.objective(self.barrier(design)), **options)
+        penalised = climb(self.objective(self.barrier(design)))
         if not fallen and self.too_small(design, penalised.sums).any():
             return outcome, False    # few rows with the barrier too: a small expert, not a spike
         return penalised, True

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .design import Parameters, Sums
+from .linalg import lower_pairs
 from .objective import Objective
 
 __all__ = ["gradient_and_hessian", "scales"]
@@ -53,10 +54,10 @@ def gradient_and_hessian(
     cross = hessian[:n_expert, n_expert : n_expert + n_gate].reshape(k, p, g, q)
     expert_noise = hessian[:n_expert, n_expert + n_gate :].reshape(k, p, k)
     gate_noise = hessian[n_expert : n_expert + n_gate, n_expert + n_gate :].reshape(g, q, k)
-    for pair, (j, l) in enumerate((j, l) for j in range(k) for l in range(j + 1)):
-        expert[j, :, l, :] = expert[l, :, j, :] = sums.info_expert[pair]
-    for pair, (j, l) in enumerate((j, l) for j in range(g) for l in range(j + 1)):
-        gate[j, :, l, :] = gate[l, :, j, :] = sums.info_gate[pair]
+    for (a, b), block in zip(lower_pairs(k), sums.info_expert, strict=True):
+        expert[a, :, b, :] = expert[b, :, a, :] = block
+    for (a, b), block in zip(lower_pairs(g), sums.info_gate, strict=True):
+        gate[a, :, b, :] = gate[b, :, a, :] = block
     cross[...] = sums.info_cross.transpose(0, 2, 1, 3)
     expert_noise[...] = sums.info_expert_noise.transpose(0, 2, 1)
     gate_noise[...] = sums.info_gate_noise.transpose(1, 2, 0)

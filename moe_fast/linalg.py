@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-__all__ = ["newton_direction", "solve_normal_equations"]
+__all__ = ["lower_pairs", "newton_direction", "solve_normal_equations"]
 
 FloatArray = NDArray[np.float64]
 
@@ -15,6 +15,11 @@ _DEPENDENT = 1e-11
 
 _EIGENVALUES_UP_TO = 300   # parameters: an eigendecomposition still costs less than a pass over moderate data
 _FLATTEST = 1e-6           # curvature, on the common scale, below which a direction is treated as this curved
+
+
+def lower_pairs(n: int) -> list[tuple[int, int]]:
+    """(a, b) with a >= b, in the order in which kernels pack blocks of a symmetric matrix."""
+    return [(a, b) for a in range(n) for b in range(a + 1)]
 
 
 def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArray:

@@ -158,6 +158,7 @@ class Rows:
 
     def gate_column_moments(self) -> tuple[FloatArray, FloatArray]:
         """The same for the gate's own features."""
+        assert self.gate_features is not None
         return _column_moments(Rows(self.gate_features, self.y, self.weight, n_threads=self.n_threads))
 
 

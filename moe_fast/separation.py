@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .design import Parameters, Sums
+from .linalg import lower_pairs
 
 __all__ = ["separated_experts"]
 
@@ -36,8 +37,8 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
         return ()
     gate = np.vstack([parameters.gate, np.zeros((1, q))])
     grams = np.zeros((g + 1, g + 1, q, q))   # sum pi_i (delta_ij - pi_j) z z', the last expert's from the others'
-    for pair, (i, j) in enumerate((i, j) for i in range(g) for j in range(i + 1)):
-        grams[i, j] = grams[j, i] = sums.gate_gram[pair]
+    for (i, j), block in zip(lower_pairs(g), sums.gate_gram, strict=True):
+        grams[i, j] = grams[j, i] = block
     grams[g, :g] = grams[:g, g] = -grams[:g, :g].sum(axis=0)
     found: set[int] = set()
     for i in range(g + 1):

@@ -158,7 +158,7 @@ def fit_spectral(
         shown = ", ".join(f"{value:.3g}" for value in result.eigenvalues[: n_experts + 3])
         warnings.warn(
             f"T2 has no {n_experts} clear eigenvalues (the largest: {shown}); with {rows.n_samples} rows the moments "
-            f"do not tell {n_experts} experts apart. The result is a start for EM at best: use more rows, or fewer experts",
+            f"do not tell {n_experts} experts apart. It is a start for EM at best: use more rows, or fewer experts",
             stacklevel=2,
         )
     return result

@@ -51,7 +51,8 @@ cdef extern from "em_problem.h" nogil:
 
     ctypedef void (*vector_function)(const double *x, Py_ssize_t n, double *out) noexcept nogil
     ctypedef struct em_kernels:
-        void (*em_rows)(const em_problem *, Py_ssize_t first, Py_ssize_t last, double *sums, double *scratch) noexcept nogil
+        void (*em_rows)(const em_problem *, Py_ssize_t first, Py_ssize_t last,
+                        double *sums, double *scratch) noexcept nogil
         vector_function exp
         vector_function log
 

@@ -46,11 +46,11 @@ def power_iteration(
 ):
     """n_iter power steps from every row of v."""
     cdef Py_ssize_t k = v.shape[1], n_restarts = v.shape[0], restart
-    cdef int step
+    cdef int _step_number
     if k == 0 or n_restarts == 0:
         return
     with nogil:
         for restart in range(n_restarts):
-            for step in range(n_iter):
+            for _step_number in range(n_iter):
                 _step(&T[0, 0, 0], k, &v[restart, 0], &work[0])
             value[restart] = _form(&T[0, 0, 0], k, &v[restart, 0])

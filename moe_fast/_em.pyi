@@ -1,0 +1,55 @@
+from typing import Any
+
+from numpy import float64
+from numpy.typing import NDArray
+
+EXPERT_GRAM: int
+GATE_GRAM: int
+INFORMATION: int
+ENTROPY: int
+
+def n_blocks(n_samples: int, size: int) -> int: ...
+def layout(
+    n_features: int,
+    n_gate_features: int,
+    n_experts: int,
+    expert_intercept: bool,
+    gate_intercept: bool,
+    want: int,
+) -> tuple[dict[str, tuple[int, tuple[int, ...]]], int]: ...
+def work_size(
+    n_samples: int,
+    n_features: int,
+    n_gate_features: int,
+    n_experts: int,
+    expert_intercept: bool,
+    gate_intercept: bool,
+    own_gate_design: bool,
+    want: int,
+    n_threads: int,
+) -> int: ...
+def em_pass(
+    X: NDArray[Any],
+    Z: NDArray[Any] | None,
+    y: NDArray[float64],
+    weight: NDArray[float64] | None,
+    standard: NDArray[float64],
+    gate_standard: NDArray[float64],
+    expert_intercept: bool,
+    gate_intercept: bool,
+    expert: NDArray[float64],
+    gate: NDArray[float64],
+    noise_std: NDArray[float64],
+    activation: int,
+    leak: float,
+    mean: NDArray[float64] | None,
+    slope: NDArray[float64] | None,
+    bend: NDArray[float64] | None,
+    want: int,
+    sums: NDArray[float64],
+    resp: NDArray[float64] | None,
+    work: NDArray[float64],
+    n_threads: int,
+) -> None: ...
+def vector_exp(x: NDArray[float64], out: NDArray[float64]) -> None: ...
+def vector_log(x: NDArray[float64], out: NDArray[float64]) -> None: ...
