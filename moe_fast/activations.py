@@ -33,6 +33,7 @@ __all__ = [
     "LabelTransform",
     "LeakyReLU",
     "get_activation",
+    "has_label_transform",
     "hermite_moments",
     "label_transform",
 ]
@@ -340,6 +341,15 @@ def label_transform(activation: str | Activation) -> LabelTransform:
     (2.0, 6.0, -6.0)
     """
     return _label_transform(get_activation(activation))
+
+
+def has_label_transform(activation: "str | Activation") -> bool:
+    """Whether the spectral step can use this g."""
+    try:
+        label_transform(activation)
+    except ValueError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,7 +26,7 @@ __all__ = ["Outcome", "State", "maximise", "overall_line"]
 FloatArray = NDArray[np.float64]
 
 _EM_SUMS = _em.EXPERT_GRAM | _em.GATE_GRAM
-_HALVINGS = 30           # 2^-30 of a step: past that no gain is to be had in its direction
+_HALVINGS = 20           # past a millionth of a step no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
 _NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
@@ -266,13 +266,19 @@ def _newton_step(current: Outcome, objective: Objective) -> _Step | None:
 def _line_search(
     design: Design, current: Outcome, step: _Step, objective: Objective, pace: _Pace
 ) -> Outcome | None:
-    """The first of the whole step, half of it, ... at which the objective does not fall; None if there is none."""
+    """The whole step if the objective does not fall, else the first of its half, quarter, ... that gains.
+
+    None if there is none. A shortened step must gain beyond rounding: at a kink of a ReLU expert steps of any length
+    neither gain nor fall, and would go on for ever.
+    """
     slack = _ROUNDING * (abs(current.objective) + design.rows.total_weight)
+    least = current.objective - slack
     fraction = 1.0
     for _ in range(2 if step.is_newton else _HALVINGS):
         proposal = _evaluate(design, step.at(fraction), objective, pace.want)
-        if proposal.objective >= current.objective - slack:
+        if proposal.objective >= least:
             return proposal
+        least = current.objective + slack
         fraction *= 0.5
     return None
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
-from .activations import Code
+from .activations import Code, has_label_transform
 from .design import Design, Parameters
-from .inputs import check_inputs
+from .inputs import Gaussian, InputLaw, check_inputs
 from .linalg import solve_normal_equations
 from .spectral import spectral
 
@@ -100,9 +100,14 @@ def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
 
 def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
     """The experts of `fit_spectral`, inputs standardised. Needs at least as many features as experts."""
-    law = check_inputs("gaussian", design.rows.X, design.rows.weight, rng)
+    rows = design.rows
+    try:
+        law: InputLaw = check_inputs("gaussian", rows.X, rows.weight, rng)
+    except ValueError:   # dependent columns: standardise each for itself
+        mean, std = rows.column_moments()
+        law = Gaussian(mean, np.diag(np.where(std > 0.0, std, 1.0) ** 2))
     result = spectral(
-        design.rows, n_experts, design.activation, law, rng, unit_norm=design.activation.code != Code.LINEAR
+        rows, n_experts, design.activation, law, rng, unit_norm=design.activation.code != Code.LINEAR
     )
     expert = design.expert_rows(result.coef, result.intercept)
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
@@ -130,8 +135,7 @@ def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
     if n_experts == 1:
         yield "partition"
         return
-    spectral_possible = design.rows.n_features >= n_experts
-    if spectral_possible:
+    if design.rows.n_features >= n_experts and has_label_transform(design.activation):
         yield "spectral"
         n_starts -= 1
     kinds = [
