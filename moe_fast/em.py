@@ -31,6 +31,8 @@ _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall
 _NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
 _NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
 _NEWTON_ITERATIONS = 4   # what Newton's method needs from where it is switched to, at the likelihood's usual curvature
+_TINY = 1e-150           # noise above zero whatever happens
+_EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -132,16 +134,19 @@ def maximise(
     current = _evaluate(design, start, objective, pace.want)
     current.history.append(current.objective)
     for iteration in range(1, max_iter + 1):
-        step = _newton_step(current, objective) if pace.use_newton else _em_step(current, objective, design)
+        step = (
+            _newton_step(current, objective)
+            if pace.use_newton else _em_step(current, objective, design, smallest_noise)
+        )
         if step is None:         # no clear maximum nearby: back to EM
             pace.newton_failed()
             current = _with_sums(design, current, objective, pace.want)
-            step = _em_step(current, objective, design)
+            step = _em_step(current, objective, design, smallest_noise)
         proposal = _line_search(design, current, step, objective, pace)
         if proposal is None and pace.use_newton:
             pace.newton_failed()
             current = _with_sums(design, current, objective, pace.want)
-            step = _em_step(current, objective, design)
+            step = _em_step(current, objective, design, smallest_noise)
             proposal = _line_search(design, current, step, objective, pace)
         if proposal is None:
             # Not even a tiny step gains. At a kink of a ReLU expert, or where rounding hides the gain, this is
@@ -181,7 +186,7 @@ class _Step:
     is_newton: bool = False
 
 
-def _em_step(current: Outcome, objective: Objective, design: Design) -> _Step:
+def _em_step(current: Outcome, objective: Objective, design: Design, smallest_noise: float) -> _Step:
     """The M-step: weighted least squares (linear) or Gauss-Newton for the experts, Newton for the gate."""
     parameters, sums = current.parameters, current.sums
     gate_move = _gate_move(sums, parameters)
@@ -196,7 +201,8 @@ def _em_step(current: Outcome, objective: Objective, design: Design) -> _Step:
     # Linear: the residual squares at the new coefficients, exactly. Others: those at the old ones, an upper bound
     # if the step lowers them; the next iteration takes up the rest.
     squares = np.maximum(sums.sum_squares - explained, 0.0) if linear else sums.sum_squares
-    noise_std = _update_noise(squares, sums.weight, parameters.noise_std, objective)
+    # Far enough below smallest_noise to be noticed as collapsed, with densities that are still numbers.
+    noise_std = _update_noise(squares, sums.weight, parameters.noise_std, objective, 0.5 * smallest_noise)
     promise += _noise_promise(noise_std, parameters.noise_std, sums.weight, objective)
 
     def at(t: float) -> Parameters:
@@ -225,18 +231,16 @@ def _limit_gate(gate: FloatArray) -> FloatArray:
     return np.clip(gate, -_GATE_LIMIT, _GATE_LIMIT)
 
 
-def _update_noise(squares: FloatArray, weight: FloatArray, old: FloatArray, objective: Objective) -> FloatArray:
+def _update_noise(
+    squares: FloatArray, weight: FloatArray, old: FloatArray, objective: Objective, floor: float
+) -> FloatArray:
     if not objective.moves_noise:
         return old
+    floor = max(floor, _TINY)
     if objective.shares_noise:
-        return np.full_like(old, _floor(math.sqrt((squares.sum() + objective.barrier) / weight.sum())))
+        return np.full_like(old, max(math.sqrt((squares.sum() + objective.barrier) / weight.sum()), floor))
     held = np.where(weight > 0.0, weight, 1.0)
-    return np.where(weight > 0.0, _floor(np.sqrt((squares + objective.barrier) / held)), old)
-
-
-def _floor(noise_std):
-    """Above zero, so that densities stay numbers; far below where an expert counts as collapsed."""
-    return np.maximum(noise_std, 1e-150)
+    return np.where(weight > 0.0, np.maximum(np.sqrt((squares + objective.barrier) / held), floor), old)
 
 
 def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objective: Objective) -> float:
@@ -332,7 +336,7 @@ class _Pace:
         previous, self.last_gain = self.last_gain, gain
         if self.use_newton or not self.allowed or iteration < self.wait_until:
             return False
-        if not (self.goal < gain < _NEAR * self.weight and previous < math.inf):
+        if not (self.goal < gain < _NEAR * self.weight and 0.0 < previous < math.inf):
             return False
         rate = min(gain / previous, 0.9999)   # gains that grow are a saddle on the way
         self.use_newton = math.log(self.goal / gain) / math.log(rate) > self.worth
@@ -346,14 +350,17 @@ def overall_line(design: Design) -> tuple[FloatArray, float]:
     -------
     expert : ndarray of shape (p,)
     residual_std : float
+        What the line leaves of y; never quite zero, so that a scale of noise may be made from it.
     """
     p = design.n_columns
     line = Parameters(np.zeros((1, p)), np.empty((0, design.n_gate_columns)), np.ones(1))
     # Twice: the second time from the solution, so that the residuals are not a difference of large sums.
+    least = 0.0
     for _ in range(2):
         sums = design.run(line, _em.EXPERT_GRAM, linear=True)
+        least = max(least, _EXACT * math.sqrt(sums.sum_squares[0] / sums.total))
         move = solve_normal_equations(sums.expert_gram, sums.expert_gradient)
         line = replace(line, expert=line.expert + move)
     explained = float(np.sum(move * sums.expert_gradient))
     squares = max(float(sums.sum_squares[0]) - explained, 0.0)
-    return line.expert[0], math.sqrt(squares / sums.total)
+    return line.expert[0], max(math.sqrt(squares / sums.total), least)

@@ -139,8 +139,7 @@ def fit(
     )
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
-    kinds = ("auto", *KINDS)
-    check_choice(init, "init", kinds)
+    task.check_kind(init, ("auto", *KINDS))
     n_starts = task.default_starts() if n_starts is None else check_integer(n_starts, "n_starts", 1)
     return task.finish(task.race(init, n_starts))
 
@@ -206,12 +205,7 @@ def fit_em(
     n_init = check_integer(n_init, "n_init", 1)
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
-    check_choice(init, "init", tuple(KINDS))
-    if init == "spectral" and task.design.rows.n_features < task.n_experts:
-        raise ValueError(
-            f"init='spectral' needs at least as many features as experts; got {task.design.rows.n_features} "
-            f"features and n_experts = {task.n_experts}"
-        )
+    task.check_kind(init, tuple(KINDS))
     starts = [
         _Start(init, index, make_start(init, task.design, task.n_experts, task.rng)) for index in range(n_init)
     ]
@@ -297,6 +291,7 @@ class _Task:
     newton: bool = True
     move_experts: bool = True
     began: float = field(default_factory=time.perf_counter)
+    stopped: bool = False            # by the callback
     n_read_elsewhere: float = 0.0    # rows read of samples
 
     @classmethod
@@ -342,6 +337,15 @@ class _Task:
         )
 
     # ---- starts ----
+
+    def check_kind(self, init: Any, kinds: tuple[str, ...]) -> None:
+        check_choice(init, "init", kinds)
+        n_features = self.design.rows.n_features
+        if init == "spectral" and n_features < self.n_experts:
+            raise ValueError(
+                f"init='spectral' needs at least as many features as experts; got {n_features} features and "
+                f"n_experts = {self.n_experts}"
+            )
 
     def start_from(self, model: MixtureOfExperts) -> _Start:
         """A start from a user's model, which must be of this fit's shape."""
@@ -441,7 +445,9 @@ class _Task:
         return time.perf_counter() > self.deadline
 
     def watch(self, state: State) -> bool:
-        return bool(self.callback is not None and self.callback(state)) or self.out_of_time(state)
+        if self.callback is not None and self.callback(state):
+            self.stopped = True
+        return self.stopped or self.out_of_time(state)
 
     # ---- the finish ----
 
@@ -453,42 +459,42 @@ class _Task:
             running = [start for start in running if start.status != "degenerate"] or running[:1]
         weight = design.rows.total_weight
         overall = overall_line(design)[1] if self.move_experts and isinstance(self.noise, str) else 0.0
-        ends: list[tuple[Outcome, bool]] = []
+        ends: list[tuple[Outcome, list[int]]] = []
         for start in running:
-            outcome, penalised = self.finish_one(start, overall)
+            outcome, collapsed = self.finish_one(start, overall)
             start.log_likelihood = outcome.log_likelihood / weight
             start.n_iter += outcome.n_iter
-            ends.append((outcome, penalised))
+            ends.append((outcome, collapsed))
         best = max(range(len(ends)), key=lambda i: (not ends[i][1], ends[i][0].objective))
         running[best].status = "winner"
         return self.report(*ends[best], starts)
 
-    def finish_one(self, start: _Start, overall: float) -> tuple[Outcome, bool]:
-        """The unpenalised maximum from this start; the penalised one where an expert collapses."""
+    def finish_one(self, start: _Start, overall: float) -> tuple[Outcome, list[int]]:
+        """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
         design = self.design
         climb = partial(
             maximise, design, self.with_held_noise(start.parameters),
             max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch,
         )
         outcome = climb(self.objective(), smallest_noise=_COLLAPSED * overall)
-        fallen = set(outcome.collapsed)
-        if not fallen and not self.too_small(design, outcome.sums).any():
-            return outcome, False
+        small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
+        if not outcome.collapsed and not small:
+            return outcome, []
         if not isinstance(self.noise, str) or not self.move_experts:
-            return outcome, False
+            return outcome, []
         penalised = climb(self.objective(self.barrier(design)))
-        if not fallen and self.too_small(design, penalised.sums).any():
-            return outcome, False    # few rows with the barrier too: a small expert, not a spike
-        return penalised, True
+        if not outcome.collapsed and self.too_small(design, penalised.sums).any():
+            return outcome, []    # few rows with the barrier too: a small expert, not a spike
+        return penalised, list(outcome.collapsed) or small
 
-    def report(self, outcome: Outcome, penalised: bool, starts: list[_Start]) -> FitResult:
+    def report(self, outcome: Outcome, collapsed: list[int], starts: list[_Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight
         sums = design.run(outcome.parameters, _em.ENTROPY | _em.GATE_GRAM)
         model = design.model(outcome.parameters, **self.names)
         order = model.documented_order(sums.gate_weight / weight)
         where = np.argsort(order)
         separated = separated_experts(outcome.parameters, sums)
-        self.warn(outcome, penalised, where)
+        self.warn(outcome, collapsed, where)
         k = self.n_experts
         n_parameters = outcome.parameters.gate.size
         if self.move_experts:
@@ -507,31 +513,40 @@ class _Task:
             mixing_weights=sums.gate_weight[order] / weight,
             effective_sizes=sums.weight[order],
             starts=tuple(start.report(weight) for start in sorted(starts, key=lambda start: start.index)),
-            penalised=penalised,
+            penalised=bool(collapsed),
             separated=tuple(sorted(int(where[expert]) for expert in separated)),
-            barrier=self.barrier(design) if penalised else 0.0,
+            barrier=self.barrier(design) if collapsed else 0.0,
             seconds=time.perf_counter() - self.began,
         )
 
-    def warn(self, outcome: Outcome, penalised: bool, where: NDArray[np.intp]) -> None:
-        if penalised:
+    def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp]) -> None:
+        def named(experts: list[int]) -> str:   # counted from 1, in the documented order
+            return ", ".join(str(number) for number in np.sort(where[experts] + 1))
+
+        if collapsed:
             warnings.warn(
-                "an expert collapsed on a few rows, where the likelihood has no maximum; the fit with a weak barrier "
-                "on noise_std was kept. Fewer experts, or noise='shared', may suit the data better",
+                f"expert {named(collapsed)} collapsed on rows that it fits exactly, where the likelihood has no "
+                f"maximum; the fit with a weak barrier on noise_std was kept. Fewer experts, or noise='shared', may "
+                f"suit the data better",
                 ConvergenceWarning, stacklevel=4,
             )
-        small = np.flatnonzero(self.too_small(self.design, outcome.sums))
-        if small.size and self.move_experts:
-            experts = ", ".join(str(where[expert] + 1) for expert in small)
+        small = np.flatnonzero(self.too_small(self.design, outcome.sums)).tolist()
+        if small and self.move_experts:
             warnings.warn(
-                f"expert {experts} holds fewer rows than it has parameters for: the data may not support "
+                f"expert {named(small)} holds fewer rows than it has parameters for: the data may not support "
                 f"n_experts = {self.n_experts}; try fewer",
                 ConvergenceWarning, stacklevel=4,
             )
-        if not outcome.converged and not outcome.collapsed:
+        if not outcome.converged and not self.stopped:
+            if outcome.n_iter >= self.max_iter:
+                advice = f"raise max_iter (now {self.max_iter}), or tol"
+            elif self.deadline < np.inf:
+                advice = "raise time_limit, or tol"
+            else:
+                advice = "no step gains more, to rounding; raise tol"
             warnings.warn(
                 f"not converged after {outcome.n_iter} iterations: the last gain was {outcome.gain:.3g} per row, "
-                f"tol is {self.tol:.3g}; raise max_iter (now {self.max_iter}), or tol",
+                f"tol is {self.tol:.3g}; {advice}",
                 ConvergenceWarning, stacklevel=4,
             )
 
