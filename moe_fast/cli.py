@@ -175,7 +175,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         fit.model.save(arguments.save)
     if arguments.plot:
         axes = plot_fit(fit, data.X, data.y, gate_features=data.gate_features)
-        axes.figure.savefig(arguments.plot)
+        axes.figure.savefig(arguments.plot)   # type: ignore[union-attr]   # a figure of its own, no SubFigure
     if arguments.json:
         print(json.dumps(_as_json(fit), indent=2, allow_nan=False))
     else:
@@ -312,11 +312,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     columns = {"prediction": model.predict(X, top_k=arguments.top_k, **gate)}
     if arguments.details:
         for name, values in (("gate", model.gate_proba(X, **gate)), ("mean", model.expert_means(X))):
-            columns |= {f"{name}_{k + 1}": values[:, k] for k in range(model.n_experts)}
+            columns |= {f"{name}_{k}": values[:, k] for k in range(model.n_experts)}
     predictions = need("pandas").DataFrame(columns, index=X.index)
     write_csv(predictions.reindex(table.index), arguments.output)
-    if model.target_name in table.columns:
-        _say(_quality(predictions["prediction"], numbers(table, [model.target_name])[model.target_name]))
+    target = model.target_name
+    if target is not None and target in table.columns:
+        _say(_quality(predictions["prediction"], numbers(table, [target])[target]))
 
 
 def _prediction_columns(
@@ -351,7 +352,7 @@ def _simulate_options(add: Callable[..., Any]) -> None:
     add("--activation", type=_activation, default="linear", metavar="G", help=_ACTIVATIONS)
     add("--noise", type=float, default=0.1, metavar="SD", help="standard deviation (default 0.1)")
     add("--gate-norm", type=float, default=1.0, metavar="W", help="default 1; 0: experts drawn blindly")
-    add("--labels", action="store_true", help="add the column expert: which one made the row, from 1")
+    add("--labels", action="store_true", help="add the column expert: which one made the row")
     add("--seed", type=int, default=0)
     add("--save", metavar="FILE", help="write the true model as JSON")
     add("--output", default=STANDARD_STREAM, metavar="FILE", help="default: standard output")
@@ -373,7 +374,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
     table = need("pandas").DataFrame(simulation.X, columns=names)
     table["y"] = simulation.y
     if arguments.labels:
-        table["expert"] = simulation.labels + 1
+        table["expert"] = simulation.labels
     write_csv(table, arguments.output)
     if arguments.save:
         simulation.model.save(arguments.save)
@@ -410,4 +411,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    mf.show_config()
+    for name, value in mf.show_config().items():
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        print(f"{name}: {', '.join(value) if isinstance(value, list | tuple) else value}")

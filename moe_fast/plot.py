@@ -59,9 +59,8 @@ def plot_fit(
         The main panel; ``ax.figure`` is the figure.
     """
     model = fit.model if isinstance(fit, FitResult) else fit
-    gate = {} if gate_features is None else {"gate_features": gate_features}
-    resp = model.responsibilities(X, y, **gate)
-    predicted = model.predict(X, **gate)
+    resp = model.responsibilities(X, y, gate_features=gate_features)
+    predicted = model.predict(X, gate_features=gate_features)
     X, y = check_matrix(X, "X"), check_vector(y, "y")
     gate_inputs = X if gate_features is None else check_matrix(gate_features, "gate_features")
     colours = _colours(model.n_experts)
@@ -79,7 +78,7 @@ def plot_fit(
         _draw_curves(ax, model, X[:, 0], colours)
     else:
         ax.axline((y.mean(), y.mean()), slope=1, color="black", linewidth=0.8, linestyle="--")
-    ax.set(xlabel=label, ylabel=model.target_name or "y", ylim=_with_margin(y))
+    ax.set(xlabel=label, ylabel=model.target_name or "y")
     ax.set_title(_title(fit, len(drawn), len(y)), fontsize="medium")
     sizes = fit.effective_sizes if isinstance(fit, FitResult) else resp.sum(axis=0)
     _draw_legend(ax, model, sizes / sizes.sum(), colours)
@@ -99,7 +98,7 @@ def plot_fit(
             if model.uses_gate_features:
                 names = _names(model.gate_feature_names, model.n_gate_features, "z")
             _draw_coefficients(panel, model.gate_coef, gate_inputs, names, colours)
-            panel.set_title(f"gate: log odds against expert {model.n_experts}, × sd", fontsize="medium")
+            panel.set_title("gate: log odds against the last expert, × sd", fontsize="medium")
     return ax
 
 
@@ -109,7 +108,8 @@ def _new_panels(model: MixtureOfExperts) -> list[Axes]:
     has_gate = model.n_experts > 1 and (model.n_gate_features > 0 or model.n_features == 1)
     if model.n_features == 1 and not model.uses_gate_features:   # the gate's panel shares the data's x
         ratios = [3, 1] if has_gate else [1]
-        shape, size, more = (len(ratios), 1), (7.0, 6.0), {"sharex": True, "height_ratios": ratios}
+        shape, size = (len(ratios), 1), (7.0, 6.0)
+        more: dict[str, Any] = {"sharex": True, "height_ratios": ratios}
     else:
         n_panels = 1 + (model.n_features > 1) + has_gate
         shape, size, more = (1, n_panels), (1.4 + 3.6 * n_panels, 5.0), {}
@@ -127,7 +127,8 @@ def _draw_curves(ax: Axes, model: MixtureOfExperts, x: NDArray[Any], colours: ND
         points = np.column_stack([grid[:, 0], means[:, k]])
         segments = np.stack([points[:-1], points[1:]], axis=1)
         rgba = np.column_stack([np.tile(colour, (len(segments), 1)), opacity[1:, k]])
-        ax.add_collection(LineCollection(segments, colors=rgba, linewidths=2.0), autolim=False)
+        # autolim=False: a curve may leave the range of the data, and must not squeeze them.
+        ax.add_collection(LineCollection(list(segments), colors=rgba, linewidths=2.0), autolim=False)
 
 
 def _draw_gate(ax: Axes, model: MixtureOfExperts, x: NDArray[Any], colours: NDArray[np.float64]) -> None:
@@ -159,7 +160,7 @@ def _draw_legend(
     from matplotlib.lines import Line2D
 
     labels = [
-        f"{k + 1}: {_formula(model, k)}σ = {model.noise_std[k]:.3g}, {100 * share:.0f} % of rows"
+        f"{k}: {_formula(model, k)}σ = {model.noise_std[k]:.3g}, {100 * share:.0f} % of rows"
         for k, share in enumerate(shares)
     ]
     handles = [Line2D([], [], color=colour, marker="o", linewidth=2.0) for colour in colours]
@@ -193,9 +194,3 @@ def _colours(n_experts: int) -> NDArray[np.float64]:
     if n_experts <= len(_COLOURS):
         return np.array([to_rgb(colour) for colour in _COLOURS[:n_experts]])
     return colormaps["turbo"](np.linspace(0, 1, n_experts))[:, :3]
-
-
-def _with_margin(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The range of the data and a little: an expert's curve may leave it, and must not squeeze the data."""
-    margin = 0.05 * float(np.ptp(values)) or 1.0
-    return float(values.min()) - margin, float(values.max()) + margin

@@ -61,8 +61,8 @@ def read_table(path: str) -> pd.DataFrame:
             table = pandas.read_csv(
                 sys.stdin if path == STANDARD_STREAM else path,
                 sep="\t" if ".tsv" in suffixes else ",",
-                float_precision="round_trip",   # the nearest double, as Python reads it
-                low_memory=False,               # a column's type from all of it, not from chunks
+                low_memory=False,   # a column's type from all of it, not from chunks
+                **_exact_floats(pandas.__version__),
             )
     except (ValueError, OSError) as error:   # pandas' and pyarrow's own errors are ValueErrors
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
@@ -102,7 +102,8 @@ def columns_of_numbers(table: pd.DataFrame, taken: Iterable[str]) -> tuple[list[
     where leaving it out would hide a slip of the pen. A column without a name is no feature: so R's write.csv
     writes row numbers.
     """
-    chosen, left_out = [], []
+    chosen: list[str] = []
+    left_out: list[str] = []
     for name in table.columns.drop(list(taken)):
         unnamed = name.startswith("Unnamed: ")   # as pandas calls it
         is_number = not unnamed and (_is_numeric(table[name]) or _parsed(table[name]).notna().any())
@@ -151,6 +152,12 @@ def refuse_missing(table: pd.DataFrame, advice: str) -> None:
         word = "column" if len(columns) == 1 else "columns"
         where = rows_of(missing.any(axis=1))
         raise ValueError(f"values are missing from {word} {_listed(columns)} {where}; {advice}")
+
+
+def _exact_floats(pandas_version: str) -> dict[str, str]:
+    """What makes read_csv give the nearest double: nothing since pandas 3.1, which warns of the argument."""
+    major, minor = pandas_version.split(".")[:2]
+    return {} if (int(major), int(minor)) >= (3, 1) else {"float_precision": "round_trip"}
 
 
 def _is_numeric(column: pd.Series) -> bool:
