@@ -17,6 +17,8 @@ ctypedef fused floating:
 
 cdef extern from "isa.h" nogil:
     int isa_selected()
+    double *aligned(double *) noexcept
+    const Py_ssize_t ALIGNMENT
 
 cdef extern from "em_problem.h" nogil:
     ctypedef struct em_problem:
@@ -59,7 +61,7 @@ cdef extern from "em_problem.h" nogil:
     em_layout em_layout_of(const em_problem *) noexcept
     Py_ssize_t em_scratch_rows(const em_problem *) noexcept
     const em_kernels *em_kernels_for(int isa) noexcept
-    const Py_ssize_t EM_TILE_ROWS
+    const Py_ssize_t EM_TILE_ROWS, EM_TILE_STRIDE
     const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY
 
 EXPERT_GRAM, GATE_GRAM, INFORMATION, ENTROPY = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY
@@ -181,10 +183,10 @@ def em_pass(
 
     n_block = _n_blocks(n_samples, o.size)
     n_tiles = (n_samples + EM_TILE_ROWS - 1) // EM_TILE_ROWS
-    scratch_size = em_scratch_rows(&s) * EM_TILE_ROWS
+    scratch_size = em_scratch_rows(&s) * EM_TILE_STRIDE
     n_threads = max(1, min(n_threads, n_block))
     cdef double *block_sums = &work[0]
-    cdef double *scratch = &work[n_block * o.size]
+    cdef double *scratch = aligned(&work[n_block * o.size])
     with nogil:
         memset(block_sums, 0, n_block * o.size * sizeof(double))
         # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
@@ -206,6 +208,8 @@ def em_pass(
             _mirror(&sums[o.info_expert], s.n_experts * (s.n_experts + 1) // 2, o.p)
             if s.n_experts > 1 and o.q:
                 _mirror(&sums[o.info_gate], s.n_experts * (s.n_experts - 1) // 2, o.q)
+                if s.Z == NULL:
+                    _mirror(&sums[o.info_cross], s.n_experts * (s.n_experts - 1), o.p)
 
 
 def work_size(Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_gate_features, Py_ssize_t n_experts,
@@ -218,7 +222,7 @@ def work_size(Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_gate_fea
     s.Z = <const void *>&s if own_gate_design else NULL
     cdef em_layout o = em_layout_of(&s)
     cdef Py_ssize_t blocks = _n_blocks(n_samples, o.size)
-    return blocks * o.size + max(1, min(n_threads, blocks)) * em_scratch_rows(&s) * EM_TILE_ROWS
+    return blocks * o.size + max(1, min(n_threads, blocks)) * em_scratch_rows(&s) * EM_TILE_STRIDE + ALIGNMENT
 
 
 def vector_exp(const double[::1] x, double[::1] out):

@@ -16,6 +16,8 @@ ctypedef fused floating:
 
 cdef extern from "isa.h" nogil:
     int isa_selected()
+    double *aligned(double *) noexcept
+    const Py_ssize_t ALIGNMENT
 
 cdef extern from "moment_problem.h" nogil:
     ctypedef struct moment_problem:
@@ -37,7 +39,7 @@ cdef extern from "moment_problem.h" nogil:
         moment_function third
 
     const moment_kernels *moment_kernels_for(int isa) noexcept
-    const Py_ssize_t MOMENT_TILE_ROWS
+    const Py_ssize_t MOMENT_TILE_ROWS, MOMENT_TILE_STRIDE
 
 cdef Py_ssize_t MOST_BLOCKS = 64
 cdef Py_ssize_t WORK_DOUBLES = 1 << 23
@@ -62,7 +64,7 @@ def work_size(int order, Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t
     size = sums_size(order, n_features, n_directions)
     blocks = _n_blocks(n_samples, size)
     rows = n_features + 1 + max(n_features, 2 * n_directions + 1)
-    return blocks * size + max(1, min(n_threads, blocks)) * rows * MOMENT_TILE_ROWS
+    return blocks * size + max(1, min(n_threads, blocks)) * rows * MOMENT_TILE_STRIDE + ALIGNMENT
 
 
 def moment_pass(
@@ -101,10 +103,10 @@ def moment_pass(
 
     n_block = _n_blocks(n_samples, size)
     n_tiles = (n_samples + MOMENT_TILE_ROWS - 1) // MOMENT_TILE_ROWS
-    scratch_size = (s.n_features + 1 + max(s.n_features, 2 * s.n_directions + 1)) * MOMENT_TILE_ROWS
+    scratch_size = (s.n_features + 1 + max(s.n_features, 2 * s.n_directions + 1)) * MOMENT_TILE_STRIDE
     n_threads = max(1, min(n_threads, n_block))
     cdef double *block_sums = &work[0]
-    cdef double *scratch = &work[n_block * size]
+    cdef double *scratch = aligned(&work[n_block * size])
     with nogil:
         memset(block_sums, 0, n_block * size * sizeof(double))
         # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.

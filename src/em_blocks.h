@@ -4,7 +4,7 @@
 
 #include "tile.h"
 
-/* Scratch of one tile. Row j of a (k, TILE_ROWS) array belongs to expert j. */
+/* Scratch of one tile. Row j of a (k, TILE_STRIDE) array belongs to expert j. */
 #define em_tile MF_NAME(em_tile)
 typedef struct {
     ptrdiff_t n_rows, padded; /* padded to whole vectors, with weight zero */
@@ -23,12 +23,12 @@ static em_tile lay_out_scratch(const em_problem *s, const em_layout *o, double *
     ptrdiff_t k = s->n_experts;
     double **blocks[] = {&t.mean, &t.slope, &t.bend, &t.residual, &t.resp, &t.gate_proba,
                          &t.expert_score, &t.gate_score, &t.pull, &t.spread, &t.joint};
-    t.design = scratch, scratch += o->p * TILE_ROWS;
+    t.design = scratch, scratch += o->p * TILE_STRIDE;
     t.gate_design = t.design;
-    if (s->Z) t.gate_design = scratch, scratch += o->q * TILE_ROWS;
-    t.weighted = scratch, scratch += (o->p > o->q ? o->p : o->q) * TILE_ROWS;
-    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) *blocks[b] = scratch, scratch += k * TILE_ROWS;
-    t.y = scratch, t.weight = t.y + TILE_ROWS, t.product = t.weight + TILE_ROWS;
+    if (s->Z) t.gate_design = scratch, scratch += o->q * TILE_STRIDE;
+    t.weighted = scratch, scratch += (o->p > o->q ? o->p : o->q) * TILE_STRIDE;
+    for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) *blocks[b] = scratch, scratch += k * TILE_STRIDE;
+    t.y = scratch, t.weight = t.y + TILE_STRIDE, t.product = t.weight + TILE_STRIDE;
     return t;
 }
 
@@ -37,7 +37,7 @@ static void load_design(const em_problem *s, const void *rows, ptrdiff_t n_featu
                         const double *scale, ptrdiff_t first, const em_tile *t, double *design) {
     if (intercept) {
         fill(design, 1.0, t->padded);
-        design += TILE_ROWS;
+        design += TILE_STRIDE;
     }
     if (s->is_float32)
         pack_f32((const float *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design);
@@ -58,12 +58,12 @@ static void load_tile(const em_problem *s, ptrdiff_t first, em_tile *t) {
     fill(t->weight + t->n_rows, 0.0, t->padded - t->n_rows);
 }
 
-/* columns (n_rows, k) of the caller -> rows (k, TILE_ROWS) of the tile */
+/* columns (n_rows, k) of the caller -> rows (k, TILE_STRIDE) of the tile */
 #define take_columns MF_NAME(take_columns)
 static void take_columns(const double *source, ptrdiff_t k, const em_tile *t, double *rows) {
     for (ptrdiff_t j = 0; j < k; j++) {
-        for (ptrdiff_t i = 0; i < t->n_rows; i++) rows[j * TILE_ROWS + i] = source[i * k + j];
-        fill(rows + j * TILE_ROWS + t->n_rows, 0.0, t->padded - t->n_rows);
+        for (ptrdiff_t i = 0; i < t->n_rows; i++) rows[j * TILE_STRIDE + i] = source[i * k + j];
+        fill(rows + j * TILE_STRIDE + t->n_rows, 0.0, t->padded - t->n_rows);
     }
 }
 
@@ -71,7 +71,7 @@ static void take_columns(const double *source, ptrdiff_t k, const em_tile *t, do
 #define activate MF_NAME(activate)
 static void activate(const em_problem *s, const em_tile *t) {
     for (ptrdiff_t j = 0; j < s->n_experts; j++) {
-        double *mean = t->mean + j * TILE_ROWS, *slope = t->slope + j * TILE_ROWS, *bend = t->bend + j * TILE_ROWS;
+        double *mean = t->mean + j * TILE_STRIDE, *slope = t->slope + j * TILE_STRIDE, *bend = t->bend + j * TILE_STRIDE;
         for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
             vd eta = vload(mean + i);
             if (s->activation == ACTIVATION_LEAKY_RELU) {
@@ -105,12 +105,12 @@ static void responsibilities(const em_problem *s, const em_layout *o, const em_t
                              const double *log_norm, double *sums) {
     ptrdiff_t k = s->n_experts;
     vd log_likelihood = vset(0.0), entropy = vset(0.0);
-    fill(t->gate_proba + (k - 1) * TILE_ROWS, 0.0, t->padded);
+    fill(t->gate_proba + (k - 1) * TILE_STRIDE, 0.0, t->padded);
     for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
         vd y = vload(t->y + i), w = vload(t->weight + i);
         vd gate_max = vset(0.0), joint_max = vset(-1.7976931348623157e308);
         for (ptrdiff_t j = 0; j < k; j++) {
-            ptrdiff_t at = j * TILE_ROWS + i;
+            ptrdiff_t at = j * TILE_STRIDE + i;
             vd logit = vload(t->gate_proba + at), e = y - vload(t->mean + at), z = e * precision_root[j];
             vd joint = logit + (log_norm[j] - 0.5 * z * z);
             vstore(t->residual + at, e);
@@ -120,8 +120,8 @@ static void responsibilities(const em_problem *s, const em_layout *o, const em_t
         }
         vd gate_sum = vset(0.0), joint_sum = vset(0.0);
         for (ptrdiff_t j = 0; j < k; j++) {
-            ptrdiff_t at = j * TILE_ROWS + i;
-            vd gate = vexp(vload(t->gate_proba + at) - gate_max), joint = vexp(vload(t->joint + at) - joint_max);
+            ptrdiff_t at = j * TILE_STRIDE + i;
+            vd gate = vexp_down(vload(t->gate_proba + at) - gate_max), joint = vexp_down(vload(t->joint + at) - joint_max);
             gate_sum += gate;
             joint_sum += joint;
             vstore(t->gate_proba + at, gate);
@@ -129,7 +129,7 @@ static void responsibilities(const em_problem *s, const em_layout *o, const em_t
         }
         vd per_gate = 1.0 / gate_sum, per_joint = 1.0 / joint_sum;
         for (ptrdiff_t j = 0; j < k; j++) {
-            ptrdiff_t at = j * TILE_ROWS + i;
+            ptrdiff_t at = j * TILE_STRIDE + i;
             vstore(t->gate_proba + at, vload(t->gate_proba + at) * per_gate);
             vstore(t->resp + at, vload(t->resp + at) * per_joint);
         }
@@ -137,7 +137,7 @@ static void responsibilities(const em_problem *s, const em_layout *o, const em_t
         if (s->want & WANT_ENTROPY) {
             vd row = vlog(joint_sum);
             for (ptrdiff_t j = 0; j < k; j++) {
-                ptrdiff_t at = j * TILE_ROWS + i;
+                ptrdiff_t at = j * TILE_STRIDE + i;
                 vd r = vload(t->resp + at);
                 vd log_r = vload(t->joint + at) - joint_max;
                 row -= vselect(r > vset(0.0), r * log_r, vset(0.0));
@@ -158,7 +158,7 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
     for (ptrdiff_t j = 0; j < k; j++) {
         vd weight = vset(0.0), gate_weight = vset(0.0), squares = vset(0.0);
         for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-            ptrdiff_t at = j * TILE_ROWS + i;
+            ptrdiff_t at = j * TILE_STRIDE + i;
             vd w = vload(t->weight + i), r = vload(t->resp + at), pi = vload(t->gate_proba + at);
             vd e = vload(t->residual + at), wr = w * r;
             weight += wr;
@@ -177,7 +177,7 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
     if (s->want & WANT_EXPERT_GRAM)
         for (ptrdiff_t j = 0; j < k; j++) {
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-                ptrdiff_t at = j * TILE_ROWS + i;
+                ptrdiff_t at = j * TILE_STRIDE + i;
                 vd wr = vload(t->weight + i) * vload(t->resp + at), slope = linear ? vset(1.0) : vload(t->slope + at);
                 vstore(t->product + i, wr * slope * slope);
             }
@@ -189,7 +189,7 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
         for (ptrdiff_t j = 0, pair = 0; j < k - 1; j++)
             for (ptrdiff_t l = 0; l <= j; l++, pair++) {
                 for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-                    vd pi_j = vload(t->gate_proba + j * TILE_ROWS + i), pi_l = vload(t->gate_proba + l * TILE_ROWS + i);
+                    vd pi_j = vload(t->gate_proba + j * TILE_STRIDE + i), pi_l = vload(t->gate_proba + l * TILE_STRIDE + i);
                     vstore(t->product + i, vload(t->weight + i) * pi_j * ((j == l ? 1.0 : 0.0) - pi_l));
                 }
                 weigh_rows(t->gate_design, q, t->product, t->padded, t->weighted);
@@ -205,11 +205,12 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
     ptrdiff_t k = s->n_experts, p = o->p, q = o->q;
     int linear = s->activation == ACTIVATION_LINEAR;
     const double *design = t->design, *gate_design = t->gate_design;
+    int same = design == gate_design; /* then every Gram is symmetric, that of an expert with a gate row too */
 
     for (ptrdiff_t j = 0; j < k; j++) {
         double precision = precision_root[j] * precision_root[j];
         for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-            ptrdiff_t at = j * TILE_ROWS + i;
+            ptrdiff_t at = j * TILE_STRIDE + i;
             vd e = vload(t->residual + at), slope = linear ? vset(1.0) : vload(t->slope + at);
             vstore(t->pull + at, slope * e * precision);
             vstore(t->spread + at, e * e * precision - 1.0);
@@ -217,11 +218,11 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
     }
     for (ptrdiff_t j = 0, pair = 0; j < k; j++) {
         double precision = precision_root[j] * precision_root[j];
-        const double *r_j = t->resp + j * TILE_ROWS, *pull_j = t->pull + j * TILE_ROWS;
-        const double *spread_j = t->spread + j * TILE_ROWS;
+        const double *r_j = t->resp + j * TILE_STRIDE, *pull_j = t->pull + j * TILE_STRIDE;
+        const double *spread_j = t->spread + j * TILE_STRIDE;
         for (ptrdiff_t l = 0; l <= j; l++, pair++) { /* expert j, expert l */
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-                ptrdiff_t at = l * TILE_ROWS + i;
+                ptrdiff_t at = l * TILE_STRIDE + i;
                 vd pull = vload(pull_j + i), r = vload(r_j + i);
                 vd value = -(vload(t->resp + at) * vload(t->pull + at) * pull);
                 if (j == l) {
@@ -237,20 +238,20 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
         }
         for (ptrdiff_t l = 0; l < k - 1; l++) { /* expert j and sigma j, gate row l */
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-                vd other = (j == l ? 1.0 : 0.0) - vload(t->resp + l * TILE_ROWS + i);
+                vd other = (j == l ? 1.0 : 0.0) - vload(t->resp + l * TILE_STRIDE + i);
                 vd wr = vload(t->weight + i) * vload(r_j + i) * other;
                 vstore(t->product + i, wr * vload(pull_j + i));
                 vstore(t->joint + i, wr * vload(spread_j + i));
             }
             weigh_rows(design, p, t->product, t->padded, t->weighted);
-            gram_tile(t->weighted, p, gate_design, q, 0, t->padded, sums + o->info_cross + (j * (k - 1) + l) * p * q);
+            gram_tile(t->weighted, p, gate_design, q, same, t->padded, sums + o->info_cross + (j * (k - 1) + l) * p * q);
             gram_tile(t->joint, 1, gate_design, q, 0, t->padded, sums + o->info_gate_noise + (j * (k - 1) + l) * q);
         }
         for (ptrdiff_t l = 0; l < k; l++) { /* expert j, sigma l; sigma j, sigma l */
             vd noise = vset(0.0);
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
                 vd wr = vload(t->weight + i) * vload(r_j + i), pull = vload(pull_j + i), spread = vload(spread_j + i);
-                vd other = vload(t->resp + l * TILE_ROWS + i) * vload(t->spread + l * TILE_ROWS + i);
+                vd other = vload(t->resp + l * TILE_STRIDE + i) * vload(t->spread + l * TILE_STRIDE + i);
                 vd mixed = -pull * other, pure = -spread * other;
                 if (j == l) {
                     mixed += pull * (spread - 2.0);
@@ -266,8 +267,8 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
     for (ptrdiff_t j = 0, pair = 0; j < k - 1; j++)
         for (ptrdiff_t l = 0; l <= j; l++, pair++) { /* gate row j, gate row l */
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
-                vd r_j = vload(t->resp + j * TILE_ROWS + i), pi_j = vload(t->gate_proba + j * TILE_ROWS + i);
-                vd value = pi_j * vload(t->gate_proba + l * TILE_ROWS + i) - r_j * vload(t->resp + l * TILE_ROWS + i);
+                vd r_j = vload(t->resp + j * TILE_STRIDE + i), pi_j = vload(t->gate_proba + j * TILE_STRIDE + i);
+                vd value = pi_j * vload(t->gate_proba + l * TILE_STRIDE + i) - r_j * vload(t->resp + l * TILE_STRIDE + i);
                 if (j == l) value += r_j - pi_j;
                 vstore(t->product + i, vload(t->weight + i) * value);
             }
@@ -281,7 +282,7 @@ static void em_rows(const em_problem *s, ptrdiff_t first, ptrdiff_t last, double
     em_layout o = em_layout_of(s);
     em_tile t = lay_out_scratch(s, &o, scratch);
     ptrdiff_t k = s->n_experts;
-    double *precision_root = t.product + TILE_ROWS, *log_norm = precision_root + k;
+    double *precision_root = t.product + TILE_STRIDE, *log_norm = precision_root + k;
     for (ptrdiff_t j = 0; j < k; j++) {
         precision_root[j] = 1.0 / s->noise_std[j];
         log_norm[j] = -0.91893853320467274178 - log(s->noise_std[j]); /* -log(2 pi) / 2 - log sigma */
@@ -304,7 +305,7 @@ static void em_rows(const em_problem *s, ptrdiff_t first, ptrdiff_t last, double
         if (s->want & WANT_INFORMATION) information_sums(s, &o, &t, precision_root, sums);
         if (s->resp)
             for (ptrdiff_t i = 0; i < t.n_rows; i++)
-                for (ptrdiff_t j = 0; j < k; j++) s->resp[(first + i) * k + j] = t.resp[j * TILE_ROWS + i];
+                for (ptrdiff_t j = 0; j < k; j++) s->resp[(first + i) * k + j] = t.resp[j * TILE_STRIDE + i];
     }
 }
 

@@ -45,6 +45,10 @@ static inline int isa_selected(void) {
     return -1;
 }
 
+/* Scratch begins at a line of the cache, and is a whole number of lines long: no vector straddles two. */
+enum { ALIGNMENT = 8 }; /* doubles */
+static inline double *aligned(double *p) { return (double *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
+
 /* name -> name_avx2 and so on: one set of names for each instruction set. */
 #define MF_GLUE_(name, isa) name##_##isa
 #define MF_GLUE(name, isa) MF_GLUE_(name, isa)

@@ -16,8 +16,8 @@ static moment_tile load_moment_tile(const moment_problem *s, ptrdiff_t first, pt
     t.n_rows = MF_MIN(TILE_ROWS, last - first);
     t.padded = (t.n_rows + VLEN - 1) / VLEN * VLEN;
     t.design = scratch;
-    t.c = scratch + d * TILE_ROWS;
-    t.other = t.c + TILE_ROWS;
+    t.c = scratch + d * TILE_STRIDE;
+    t.other = t.c + TILE_STRIDE;
     if (s->is_float32)
         pack_f32((const float *)s->X + first * d, t.n_rows, t.padded, d, s->shift, s->scale, t.design);
     else
@@ -39,7 +39,7 @@ static void column_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last
         for (ptrdiff_t a = 0; a < d; a++) {
             vd one = vset(0.0), two = vset(0.0);
             for (ptrdiff_t i = 0; i < t.padded; i += VLEN) {
-                vd x = vload(t.design + a * TILE_ROWS + i), cx = vload(t.c + i) * x;
+                vd x = vload(t.design + a * TILE_STRIDE + i), cx = vload(t.c + i) * x;
                 one += cx;
                 two += cx * x;
             }
@@ -57,7 +57,7 @@ static void second_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last
         moment_tile t = load_moment_tile(s, first, last, scratch);
         weigh_rows(t.design, d, t.c, t.padded, t.other);
         gram_tile(t.other, d, t.design, d, 1, t.padded, sums);
-        for (ptrdiff_t a = 0; a < d; a++) sums[d * d + a] += sum_tile(t.other + a * TILE_ROWS, t.padded);
+        for (ptrdiff_t a = 0; a < d; a++) sums[d * d + a] += sum_tile(t.other + a * TILE_STRIDE, t.padded);
         sums[d * d + d] += sum_tile(t.c, t.padded);
     }
 }
@@ -67,16 +67,16 @@ static void third_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last,
     ptrdiff_t d = s->n_features, k = s->n_directions;
     for (; first < last; first += TILE_ROWS) {
         moment_tile t = load_moment_tile(s, first, last, scratch);
-        double *v = t.other, *cv = v + k * TILE_ROWS, *product = cv + k * TILE_ROWS, *out = sums;
+        double *v = t.other, *cv = v + k * TILE_STRIDE, *product = cv + k * TILE_STRIDE, *out = sums;
         predictors(t.design, d, s->directions, k, t.padded, v);
         weigh_rows(v, k, t.c, t.padded, cv);
         for (ptrdiff_t a = 0; a < k; a++)
             for (ptrdiff_t b = 0; b <= a; b++) {
-                weigh_rows(cv + a * TILE_ROWS, 1, v + b * TILE_ROWS, t.padded, product);
+                weigh_rows(cv + a * TILE_STRIDE, 1, v + b * TILE_STRIDE, t.padded, product);
                 gram_tile(product, 1, v, b + 1, 0, t.padded, out);
                 out += b + 1;
             }
-        for (ptrdiff_t a = 0; a < k; a++) *out++ += sum_tile(cv + a * TILE_ROWS, t.padded);
+        for (ptrdiff_t a = 0; a < k; a++) *out++ += sum_tile(cv + a * TILE_STRIDE, t.padded);
         *out += sum_tile(t.c, t.padded);
     }
 }

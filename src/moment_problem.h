@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { MOMENT_TILE_ROWS = 256 }; /* TILE_ROWS of tile.h */
+enum { MOMENT_TILE_ROWS = 256, MOMENT_TILE_STRIDE = 264 }; /* TILE_ROWS and TILE_STRIDE of tile.h */
 
 typedef struct {
     ptrdiff_t n_features, n_directions;

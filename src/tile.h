@@ -1,38 +1,84 @@
 /* Work on one tile of rows: its transposed, standardised design, linear predictors, weighted Grams.
  *
  * A tile is TILE_ROWS rows, kept transposed: row a of the design holds feature a of all the tile's samples, so that
- * every loop below runs along samples, whole vectors at a time. 256 rows keep a panel of gram_tile
+ * every loop below runs along samples, whole vectors at a time. 256 samples keep a panel of gram_tile
  * ((MR + NR) * 256 * 8 = 20 KB) in the first-level cache. No include guard: compiled for each instruction set. */
 
 #ifndef TILE_ROWS
 #define TILE_ROWS 256
+#define TILE_STRIDE 264 /* a line more than 256: rows a power of two apart would share a few sets of the cache */
 #define MF_MIN(a, b) ((a) < (b) ? (a) : (b))
 #endif
 
-/* rows -> design: design[first + a][i] = (rows[i][a] - shift[a]) * scale[a], for i < n_rows; zeros in [n_rows, padded). */
-#define PACK_BODY                                                                                    \
-    for (ptrdiff_t i = 0; i < n_rows; i++) {                                                         \
-        const real *row = rows + i * n_features;                                                     \
-        for (ptrdiff_t a = 0; a < n_features; a++)                                                   \
-            design[a * TILE_ROWS + i] = ((double)row[a] - shift[a]) * scale[a];                      \
-    }                                                                                                \
-    for (ptrdiff_t a = 0; a < n_features; a++)                                                       \
-        for (ptrdiff_t i = n_rows; i < padded; i++) design[a * TILE_ROWS + i] = 0.0;
+#ifndef AHEAD
+#define AHEAD 256
+#endif
+/* Rows of a VLEN x VLEN block become its columns: Eklundh's exchange, at distance 1, 2, 4. */
+#define transpose MF_NAME(transpose)
+#define EXCHANGE(distance, low, high)                               \
+    for (int a = 0; a < VLEN; a++) {                                \
+        if (a & distance) continue;                                 \
+        vd lower = __builtin_shufflevector(r[a], r[a + distance], LANES low);  \
+        r[a + distance] = __builtin_shufflevector(r[a], r[a + distance], LANES high); \
+        r[a] = lower;                                               \
+    }
+#define LANES(...) __VA_ARGS__
+static inline __attribute__((always_inline)) void transpose(vd r[VLEN]) {
+#if VLEN == 8
+#pragma GCC unroll 8
+    EXCHANGE(1, (0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15))
+#pragma GCC unroll 8
+    EXCHANGE(2, (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+#pragma GCC unroll 8
+    EXCHANGE(4, (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+#elif VLEN == 4
+#pragma GCC unroll 4
+    EXCHANGE(1, (0, 4, 2, 6), (1, 5, 3, 7))
+#pragma GCC unroll 4
+    EXCHANGE(2, (0, 1, 4, 5), (2, 3, 6, 7))
+#else
+    EXCHANGE(1, (0, 2), (1, 3))
+#endif
+}
+
+/* rows -> design: design[a][i] = (rows[i][a] - shift[a]) * scale[a] for i < n_rows; zeros in [n_rows, padded).
+ * Blocks of VLEN x VLEN are transposed in registers; the last block of columns begins early enough to be whole, and
+ * does some columns twice. */
+#define PACK_BODY                                                                                         \
+    ptrdiff_t whole = n_features < VLEN ? 0 : n_rows / VLEN * VLEN;                                       \
+    for (ptrdiff_t i = 0; i < whole; i += VLEN) {                                                         \
+        for (ptrdiff_t line = 0; line < VLEN * n_features * (ptrdiff_t)sizeof *rows; line += 64)          \
+            __builtin_prefetch((const char *)(rows + (i + AHEAD) * n_features) + line, 0, 2);                    \
+        for (ptrdiff_t next = 0; next < n_features; next += VLEN) {                                       \
+            ptrdiff_t a = MF_MIN(next, n_features - VLEN);                                                \
+            vd r[VLEN], by = vload(scale + a), from = vload(shift + a);                                   \
+            _Pragma("GCC unroll 8") for (int b = 0; b < VLEN; b++)                                        \
+                r[b] = (LOAD(rows + (i + b) * n_features + a) - from) * by;                               \
+            transpose(r);                                                                                 \
+            _Pragma("GCC unroll 8") for (int b = 0; b < VLEN; b++) vstore(design + (a + b) * TILE_STRIDE + i, r[b]); \
+        }                                                                                                 \
+    }                                                                                                     \
+    for (ptrdiff_t a = 0; a < n_features; a++) {                                                          \
+        double *column = design + a * TILE_STRIDE;                                                        \
+        for (ptrdiff_t i = whole; i < n_rows; i++)                                                        \
+            column[i] = ((double)rows[i * n_features + a] - shift[a]) * scale[a];                         \
+        for (ptrdiff_t i = n_rows; i < padded; i++) column[i] = 0.0;                                      \
+    }
 
 #define pack_f64 MF_NAME(pack_f64)
-static void pack_f64(const void *source, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
-                     const double *shift, const double *scale, double *restrict design) {
-    typedef double real;
-    const real *rows = source;
+static void pack_f64(const double *restrict rows, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
+                     const double *restrict shift, const double *restrict scale, double *restrict design) {
+#define LOAD vload
     PACK_BODY
+#undef LOAD
 }
 
 #define pack_f32 MF_NAME(pack_f32)
-static void pack_f32(const void *source, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
-                     const double *shift, const double *scale, double *restrict design) {
-    typedef float real;
-    const real *rows = source;
+static void pack_f32(const float *restrict rows, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
+                     const double *restrict shift, const double *restrict scale, double *restrict design) {
+#define LOAD vload_f32
     PACK_BODY
+#undef LOAD
 }
 
 #define fill MF_NAME(fill)
@@ -50,12 +96,12 @@ static inline __attribute__((always_inline)) void predictors_tile(const double *
 #pragma GCC unroll 4
         for (int j = 0; j < n_out; j++) sum[j] = vset(0.0);
         for (ptrdiff_t a = 0; a < n_columns; a++) {
-            vd x = vload(design + a * TILE_ROWS + i);
+            vd x = vload(design + a * TILE_STRIDE + i);
 #pragma GCC unroll 4
             for (int j = 0; j < n_out; j++) sum[j] += coef[j * n_columns + a] * x;
         }
 #pragma GCC unroll 4
-        for (int j = 0; j < n_out; j++) vstore(out + j * TILE_ROWS + i, sum[j]);
+        for (int j = 0; j < n_out; j++) vstore(out + j * TILE_STRIDE + i, sum[j]);
     }
 }
 
@@ -64,11 +110,11 @@ static void predictors(const double *design, ptrdiff_t n_columns, const double *
                        double *out) {
     ptrdiff_t j = 0;
     for (; j + 4 <= n_out; j += 4)
-        predictors_tile(design, n_columns, coef + j * n_columns, 4, padded, out + j * TILE_ROWS);
+        predictors_tile(design, n_columns, coef + j * n_columns, 4, padded, out + j * TILE_STRIDE);
     switch (n_out - j) {
-        case 1: predictors_tile(design, n_columns, coef + j * n_columns, 1, padded, out + j * TILE_ROWS); break;
-        case 2: predictors_tile(design, n_columns, coef + j * n_columns, 2, padded, out + j * TILE_ROWS); break;
-        case 3: predictors_tile(design, n_columns, coef + j * n_columns, 3, padded, out + j * TILE_ROWS); break;
+        case 1: predictors_tile(design, n_columns, coef + j * n_columns, 1, padded, out + j * TILE_STRIDE); break;
+        case 2: predictors_tile(design, n_columns, coef + j * n_columns, 2, padded, out + j * TILE_STRIDE); break;
+        case 3: predictors_tile(design, n_columns, coef + j * n_columns, 3, padded, out + j * TILE_STRIDE); break;
         default: break;
     }
 }
@@ -86,10 +132,10 @@ static inline __attribute__((always_inline)) void inner_tile(const double *left,
     for (ptrdiff_t i = 0; i < padded; i += VLEN) {
         vd r[MF_NR];
 #pragma GCC unroll 8
-        for (int b = 0; b < nr; b++) r[b] = vload(right + b * TILE_ROWS + i);
+        for (int b = 0; b < nr; b++) r[b] = vload(right + b * TILE_STRIDE + i);
 #pragma GCC unroll 8
         for (int a = 0; a < mr; a++) {
-            vd l = vload(left + a * TILE_ROWS + i);
+            vd l = vload(left + a * TILE_STRIDE + i);
 #pragma GCC unroll 8
             for (int b = 0; b < nr; b++) sum[a][b] += l * r[b];
         }
@@ -107,8 +153,8 @@ static inline __attribute__((always_inline)) void inner_panel(const double *left
                                                               const int nr) {
     ptrdiff_t a = 0;
     for (; a + MF_MR <= n_left; a += MF_MR)
-        inner_tile(left + a * TILE_ROWS, right, padded, out + a * out_stride, out_stride, MF_MR, nr);
-    left += a * TILE_ROWS;
+        inner_tile(left + a * TILE_STRIDE, right, padded, out + a * out_stride, out_stride, MF_MR, nr);
+    left += a * TILE_STRIDE;
     out += a * out_stride;
     switch (n_left - a) {
         case 1: inner_tile(left, right, padded, out, out_stride, 1, nr); break;
@@ -125,7 +171,7 @@ static void gram_tile(const double *left, ptrdiff_t n_left, const double *right,
                       ptrdiff_t padded, double *out) {
     for (ptrdiff_t b = 0; b < n_right; b += MF_NR) {
         ptrdiff_t first = lower ? b : 0;
-        const double *l = left + first * TILE_ROWS, *r = right + b * TILE_ROWS;
+        const double *l = left + first * TILE_STRIDE, *r = right + b * TILE_STRIDE;
         double *o = out + first * n_right + b;
         switch (MF_MIN(n_right - b, MF_NR)) {
             case 1: inner_panel(l, n_left - first, r, padded, o, n_right, 1); break;
@@ -146,7 +192,7 @@ static void weigh_rows(const double *restrict design, ptrdiff_t n_columns, const
                        ptrdiff_t padded, double *restrict weighted) {
     for (ptrdiff_t a = 0; a < n_columns; a++)
         for (ptrdiff_t i = 0; i < padded; i += VLEN)
-            vstore(weighted + a * TILE_ROWS + i, vload(weight + i) * vload(design + a * TILE_ROWS + i));
+            vstore(weighted + a * TILE_STRIDE + i, vload(weight + i) * vload(design + a * TILE_STRIDE + i));
 }
 
 /* sum_i x[i], over whole vectors */

@@ -16,6 +16,12 @@ static inline vd vload(const double *p) { return *(const vd_unaligned *)p; }
 #define vstore MF_NAME(vstore)
 static inline void vstore(double *p, vd v) { *(vd_unaligned *)p = v; }
 
+#define vf_unaligned MF_NAME(vf_unaligned)
+typedef float vf_unaligned __attribute__((vector_size(MF_VBYTES / 2), aligned(4), may_alias));
+
+#define vload_f32 MF_NAME(vload_f32)
+static inline vd vload_f32(const float *p) { return __builtin_convertvector(*(const vf_unaligned *)p, vd); }
+
 #define vset MF_NAME(vset)
 static inline vd vset(double s) { return s - (vd){0}; }
 
@@ -53,12 +59,10 @@ static inline double vsum(vd v) {
 
 #define ROUND_SHIFT 6755399441055744.0 /* 1.5 * 2^52: adding it rounds to an integer, left in the low bits */
 
-/* exp(x), within 1 ulp of the exact value for x in [-708, 709]; 0 below, clamped to exp(709) above; NaN stays NaN.
+/* exp(x) for x <= 709, within 1 ulp; below -708 it stays at exp(-708), so that no subnormal slows what follows.
  * x = n ln2 + r with |r| <= ln2 / 2; exp(r) by its Taylor series to r^13, whose remainder is below 2^-55. */
-#define vexp MF_NAME(vexp)
-static inline vd vexp(vd x) {
-    vl tiny = x < vset(-708.0);
-    x = vmin(vset(709.0), x); /* vmax(a, NaN) is NaN when NaN stands second */
+#define vexp_down MF_NAME(vexp_down)
+static inline vd vexp_down(vd x) {
     x = vmax(vset(-708.0), x);
     vd shifted = x * 1.4426950408889634 + ROUND_SHIFT;
     vd n = shifted - ROUND_SHIFT;
@@ -77,8 +81,14 @@ static inline vd vexp(vd x) {
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    p = (vd)((vl)p + ((vl)shifted << 52)); /* times 2^n, by its exponent bits */
-    return vselect(tiny, vset(0.0), p);
+    return (vd)((vl)p + ((vl)shifted << 52)); /* times 2^n, by its exponent bits */
+}
+
+/* exp(x) for any x: 0 below -708, clamped to exp(709) above; NaN stays NaN. */
+#define vexp MF_NAME(vexp)
+static inline vd vexp(vd x) {
+    vd p = vexp_down(vmin(vset(709.0), x)); /* vmax(a, NaN) is NaN when NaN stands second */
+    return vselect(x < vset(-708.0), vset(0.0), p);
 }
 
 /* log(x), within 2 ulp, for normal x > 0. x = 2^e m with m in [1/sqrt2, sqrt2);
