@@ -33,6 +33,7 @@ _NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on al
 _NEWTON_ITERATIONS = 4   # what Newton's method needs from where it is switched to, at the likelihood's usual curvature
 _TINY = 1e-150           # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
+_NO_ROWS = 1e-12         # share of the weight below which an expert holds nothing
 _GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -239,8 +240,10 @@ def _update_noise(
     floor = max(floor, _TINY)
     if objective.shares_noise:
         return np.full_like(old, max(math.sqrt((squares.sum() + objective.barrier) / weight.sum()), floor))
-    held = np.where(weight > 0.0, weight, 1.0)
-    return np.where(weight > 0.0, np.maximum(np.sqrt((squares + objective.barrier) / held), floor), old)
+    # An expert without rows keeps its noise: the barrier over no weight would send it to infinity.
+    holds_rows = weight > _NO_ROWS * weight.sum()
+    held = np.where(holds_rows, weight, 1.0)
+    return np.where(holds_rows, np.maximum(np.sqrt((squares + objective.barrier) / held), floor), old)
 
 
 def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objective: Objective) -> float:
