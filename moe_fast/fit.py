@@ -399,10 +399,12 @@ class _Task:
         if sampled:
             self.n_read_elsewhere += design.rows.n_read
         leaders.sort(key=lambda start: (start.status == "degenerate", -start.value))
-        for start in starts:
-            if start not in leaders and start.status == "finished":
+        finalists = leaders[: 1 if sampled else 2]
+        others = [start for start in starts if start not in finalists]
+        for start in others:
+            if start.status == "finished":
                 start.status = "eliminated"
-        return [*leaders[: 1 if sampled else 2], *(s for s in starts if s not in leaders[: 1 if sampled else 2])]
+        return finalists + others
 
     def run(
         self, start: _Start, design: Design, objective: Objective, max_iter: int, tol: float, newton: bool = False
@@ -454,9 +456,7 @@ class _Task:
     def finish(self, starts: list[_Start]) -> FitResult:
         """Run the starts that are still in the race to the end, without the barrier, and report the best."""
         design = self.design
-        running = [start for start in starts if start.status != "eliminated"] or starts[:1]
-        if len(running) > 1 and any(start.status == "degenerate" for start in running):
-            running = [start for start in running if start.status != "degenerate"] or running[:1]
+        running = [start for start in starts if start.status == "finished"] or starts[:1]
         weight = design.rows.total_weight
         overall = overall_line(design)[1] if self.move_experts and isinstance(self.noise, str) else 0.0
         ends: list[tuple[Outcome, list[int]]] = []

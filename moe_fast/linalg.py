@@ -92,5 +92,5 @@ def newton_direction(hessian: FloatArray, gradient: FloatArray, size: FloatArray
     if len(gradient) > _EIGENVALUES_UP_TO:
         return None
     values, vectors = np.linalg.eigh(scaled)
-    values = np.maximum(np.abs(values), _FLATTEST)
+    values = np.where(values > _DEPENDENT * values[-1], values, np.maximum(np.abs(values), _FLATTEST))
     return vectors @ ((vectors.T @ right) / values) / size

@@ -15,8 +15,9 @@ from scipy.cluster.vq import kmeans2
 
 from .activations import Code, has_label_transform
 from .design import Design, Parameters
-from .inputs import Gaussian, InputLaw, check_inputs
+from .inputs import StandardNormal
 from .linalg import solve_normal_equations
+from .rows import Rows
 from .spectral import spectral
 
 __all__ = ["KINDS", "make_start", "portfolio"]
@@ -28,6 +29,7 @@ _RANSAC_TRIES = 20          # lines a sequential RANSAC looks at for each expert
 _RANSAC_QUANTILE = 0.25     # of the absolute residuals: the line with the smallest wins
 _NORMAL_QUANTILE = 0.3186   # the same quantile of |N(0, 1)|
 _INLIER = 2.5               # robust standard deviations within which a row belongs to a line
+_DEPENDENT = 1e-10          # of the largest variance of an axis: an axis below is a dependence between columns
 _SMALLEST_NOISE = 1e-3      # of the overall residual: where a start's own residuals vanish
 
 
@@ -78,7 +80,7 @@ def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
     """
     D, y = design.expert_matrix, design.rows.y
     p = D.shape[1]
-    left = np.arange(len(y)) if design.rows.weight is None else np.flatnonzero(design.rows.weight)
+    left = np.arange(len(y))
     expert, noise_std = np.empty((n_experts, p)), np.empty(n_experts)
     for k in range(n_experts):
         if len(left) < 2 * p:
@@ -99,17 +101,27 @@ def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
 
 
 def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
-    """The experts of `fit_spectral`, inputs standardised. Needs at least as many features as experts."""
-    rows = design.rows
-    try:
-        law: InputLaw = check_inputs("gaussian", rows.X, rows.weight, rng)
-    except ValueError:   # dependent columns: standardise each for itself
-        mean, std = rows.column_moments()
-        law = Gaussian(mean, np.diag(np.where(std > 0.0, std, 1.0) ** 2))
+    """The experts of `fit_spectral` in the inputs' principal axes, each of variance one, for inputs taken as normal.
+
+    Needs at least as many features as experts. Where columns depend on each other there may be fewer axes than
+    experts: the experts beyond get directions at random.
+    """
+    first = int(design.fit_intercept)
+    x, y, weight = design.expert_matrix[:, first:], design.rows.y, design.rows.weight
+    mean = np.average(x, axis=0, weights=weight)
+    weighted = (x - mean) if weight is None else (x - mean) * weight[:, np.newaxis]
+    values, vectors = np.linalg.eigh(weighted.T @ (x - mean) / design.rows.total_weight)
+    kept = values > _DEPENDENT * values[-1]
+    whiten = vectors[:, kept] / np.sqrt(values[kept])
+    n_found = min(n_experts, whiten.shape[1])
     result = spectral(
-        rows, n_experts, design.activation, law, rng, unit_norm=design.activation.code != Code.LINEAR
+        Rows(np.ascontiguousarray((x - mean) @ whiten), y, weight, n_threads=design.rows.n_threads),
+        n_found, design.activation, StandardNormal(whiten.shape[1]), rng,
+        unit_norm=design.activation.code != Code.LINEAR,
     )
-    expert = design.expert_rows(result.coef, result.intercept)
+    expert = random_parameters(design, n_experts, rng).expert
+    coef = result.coef @ whiten.T
+    expert[:n_found] = np.column_stack([-coef @ mean, coef])[:, 1 - first :]
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
 
 
@@ -126,7 +138,10 @@ _LINEAR_ONLY = {"ransac"}
 
 
 def make_start(kind: str, design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
-    """One start of the kind named."""
+    """One start of the kind named, made from the rows that count."""
+    weight = design.rows.weight
+    if weight is not None and not weight.all():
+        design = design.on(design.rows.take(np.flatnonzero(weight)))
     return KINDS[kind](design, n_experts, rng)
 
 
@@ -157,7 +172,7 @@ def from_labels(design: Design, labels: Labels, n_experts: int, rng: np.random.G
     residual = np.array(y)
     for k in range(n_experts):
         mine = labels == k
-        if np.count_nonzero(mine) > D.shape[1]:
+        if np.count_nonzero(mine) > D.shape[1] or n_experts == 1:
             expert[k] = _least_squares(D[mine], y[mine], None if weight is None else weight[mine])
         residual[mine] -= D[mine] @ expert[k]
     noise_std = np.sqrt(np.average(residual**2, weights=weight))
