@@ -7,6 +7,7 @@ EXPERT_GRAM: int
 GATE_GRAM: int
 INFORMATION: int
 ENTROPY: int
+MAJORISED: int
 
 def n_blocks(n_samples: int, size: int) -> int: ...
 def layout(

@@ -131,29 +131,24 @@ def maximise(
         The objective never falls from one iteration to the next, but for rounding.
     """
     weight = design.rows.total_weight
-    pace = _Pace(start, objective, weight, tol * weight, newton)
+    pace = _Pace(design, start, objective, tol * weight, newton)
     current = _evaluate(design, start, objective, pace.want)
     current.history.append(current.objective)
     for iteration in range(1, max_iter + 1):
-        step = (
-            _newton_step(current, objective)
-            if pace.use_newton else _em_step(current, objective, design, smallest_noise)
-        )
-        if step is None:         # no clear maximum nearby: back to EM
-            pace.newton_failed()
+        while True:
+            step = (
+                _newton_step(current, objective)
+                if pace.use_newton
+                else _em_step(current, objective, design, smallest_noise)
+            )
+            proposal = None if step is None else _line_search(design, current, step, objective, pace)
+            if proposal is not None or not pace.fall_back():
+                break
             current = _with_sums(design, current, objective, pace.want)
-            step = _em_step(current, objective, design, smallest_noise)
-        proposal = _line_search(design, current, step, objective, pace)
-        if proposal is None and pace.use_newton:
-            pace.newton_failed()
-            current = _with_sums(design, current, objective, pace.want)
-            step = _em_step(current, objective, design, smallest_noise)
-            proposal = _line_search(design, current, step, objective, pace)
-        if proposal is None:
-            # Not even a tiny step gains. At a kink of a ReLU expert, or where rounding hides the gain, this is
-            # the top; the promise of a smooth objective would still have to be small.
+        if step is None or proposal is None:
+            # Not even a tiny step gains: the top, where rounding hides what is left to gain.
             current.gain = 0.0
-            current.converged = step.promise <= tol * weight or design.activation.code == Code.LEAKY_RELU
+            current.converged = step is not None and step.promise <= tol * weight
             break
         gain = proposal.objective - current.objective
         proposal.history = [*current.history, proposal.objective]
@@ -170,7 +165,7 @@ def maximise(
         if gain <= tol * weight and step.promise <= tol * weight:
             current.converged = True
             break
-        if pace.after(iteration, gain, step):
+        if pace.after(iteration, gain):
             current = _with_sums(design, current, objective, pace.want)
     return current
 
@@ -307,37 +302,55 @@ def _with_sums(design: Design, current: Outcome, objective: Objective, want: int
 class _Pace:
     """Which step comes next: EM's, or Newton's where it is expected to save passes."""
 
-    def __init__(self, start: Parameters, objective: Objective, weight: float, goal: float, newton: bool) -> None:
+    def __init__(
+        self, design: Design, start: Parameters, objective: Objective, goal: float, newton: bool
+    ) -> None:
         k = start.n_experts
         n_free = start.gate.size + (start.expert.size + k if objective.move_experts else 0)
-        self.allowed = newton and n_free <= _NEWTON_PARAMETERS
+        self.newton_allowed = newton and n_free <= _NEWTON_PARAMETERS
+        self.has_kinks = design.activation.code == Code.LEAKY_RELU
         # Weighted Grams a pass sums, which is what its time goes with.
         em_grams = k + k * (k - 1) // 2
         newton_grams = k * (2 * k - 1)
         self.worth = _NEWTON_ITERATIONS * newton_grams / em_grams
         self.goal = goal
-        self.weight = weight
+        self.weight = design.rows.total_weight
         self.use_newton = False
+        self.majorise = False
         self.last_gain = math.inf
+        self.iteration = 0
         self.wait_until = 0
         self.patience = 4
-        self.iteration = 0
 
     @property
     def want(self) -> int:
-        return _em.INFORMATION if self.use_newton else _EM_SUMS
+        """The sums that the next step needs."""
+        if self.use_newton:
+            return _em.INFORMATION
+        return _EM_SUMS | _em.MAJORISED if self.majorise else _EM_SUMS
 
-    def newton_failed(self) -> None:
-        self.use_newton = False
-        self.wait_until = self.iteration + self.patience
-        self.patience *= 2
-        self.last_gain = math.inf
+    def fall_back(self) -> bool:
+        """After a step that gained nothing: the kind to try in its place; False if none is left.
 
-    def after(self, iteration: int, gain: float, step: _Step) -> bool:
+        Newton's method gives way to EM for a while, longer each time. At the kink of a ReLU expert a Gauss-Newton
+        step gains at no length; there a curvature that bounds the sum of squares from above takes its place.
+        """
+        if self.use_newton:
+            self.use_newton = False
+            self.wait_until = self.iteration + self.patience
+            self.patience *= 2
+            self.last_gain = math.inf
+            return True
+        if self.has_kinks and not self.majorise:
+            self.majorise = True
+            return True
+        return False
+
+    def after(self, iteration: int, gain: float) -> bool:
         """Decide on the next step; True if it needs sums of another kind than the last pass gave."""
         self.iteration = iteration
         previous, self.last_gain = self.last_gain, gain
-        if self.use_newton or not self.allowed or iteration < self.wait_until:
+        if self.use_newton or not self.newton_allowed or iteration < self.wait_until:
             return False
         if not (self.goal < gain < _NEAR * self.weight and 0.0 < previous < math.inf):
             return False

@@ -62,9 +62,10 @@ cdef extern from "em_problem.h" nogil:
     Py_ssize_t em_scratch_rows(const em_problem *) noexcept
     const em_kernels *em_kernels_for(int isa) noexcept
     const Py_ssize_t EM_TILE_ROWS, EM_TILE_STRIDE
-    const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY
+    const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED
 
-EXPERT_GRAM, GATE_GRAM, INFORMATION, ENTROPY = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY
+EXPERT_GRAM, GATE_GRAM, INFORMATION = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION
+ENTROPY, MAJORISED = WANT_ENTROPY, WANT_MAJORISED
 
 # 64 blocks keep 8 threads busy to the end; fewer where the sums are large, so that the workspace stays below 64 MB.
 cdef Py_ssize_t MOST_BLOCKS = 64

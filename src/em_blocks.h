@@ -67,7 +67,16 @@ static void take_columns(const double *source, ptrdiff_t k, const em_tile *t, do
     }
 }
 
-/* mean holds the linear predictor and becomes g of it; slope g', bend g''. Linear experts leave slope and bend unused. */
+/* Curvature in t of a bound on (y - g(t))^2 / 2 from above, for the leaky ReLU: eq. (M.6) of docs/math.md. */
+#define majorised_curvature MF_NAME(majorised_curvature)
+static inline vd majorised_curvature(vd t, vd y, double leak) {
+    vd size = vmax(vmax(t, -t), 1e-12 * vmax(y, -y));
+    vd pull = vmax((leak - 1.0) * y, vset(0.0));
+    return vmax(vset(1.0), vset(leak * leak)) + vselect(pull > vset(0.0), 0.5 * pull / size, vset(0.0));
+}
+
+/* mean holds the linear predictor and becomes g of it; slope g', bend g'' (majorised: the curvature that replaces
+ * g'^2). Linear experts leave slope and bend unused. */
 #define activate MF_NAME(activate)
 static void activate(const em_problem *s, const em_tile *t) {
     for (ptrdiff_t j = 0; j < s->n_experts; j++) {
@@ -78,7 +87,8 @@ static void activate(const em_problem *s, const em_tile *t) {
                 vl positive = eta > vset(0.0);
                 vstore(mean + i, vselect(positive, eta, s->leak * eta));
                 vstore(slope + i, vselect(positive, vset(1.0), vset(s->leak)));
-                vstore(bend + i, vset(0.0));
+                vstore(bend + i, s->want & WANT_MAJORISED ? majorised_curvature(eta, vload(t->y + i), s->leak)
+                                                          : vset(0.0));
                 continue;
             }
             /* tanh(t) = 2 sigmoid(2t) - 1 */
@@ -174,12 +184,13 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
     gram_tile(t->expert_score, k, t->design, p, 0, t->padded, sums + o->expert_gradient);
     gram_tile(t->gate_score, k - 1, t->gate_design, q, 0, t->padded, sums + o->gate_gradient);
 
+    int majorised = s->activation == ACTIVATION_LEAKY_RELU && s->want & WANT_MAJORISED;
     if (s->want & WANT_EXPERT_GRAM)
         for (ptrdiff_t j = 0; j < k; j++) {
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
                 ptrdiff_t at = j * TILE_STRIDE + i;
                 vd wr = vload(t->weight + i) * vload(t->resp + at), slope = linear ? vset(1.0) : vload(t->slope + at);
-                vstore(t->product + i, wr * slope * slope);
+                vstore(t->product + i, wr * (majorised ? vload(t->bend + at) : slope * slope));
             }
             weigh_rows(t->design, p, t->product, t->padded, t->weighted);
             gram_tile(t->weighted, p, t->design, p, 1, t->padded, sums + o->expert_gram + j * p * p);

@@ -13,7 +13,8 @@ enum {
     WANT_EXPERT_GRAM = 1, /* curvature of the experts' part of the EM objective */
     WANT_GATE_GRAM = 2,   /* curvature of its gate part */
     WANT_INFORMATION = 4, /* second derivative of the log-likelihood itself */
-    WANT_ENTROPY = 8      /* of the responsibilities */
+    WANT_ENTROPY = 8,     /* of the responsibilities */
+    WANT_MAJORISED = 16   /* expert_gram of (leaky) ReLU experts as an upper bound that holds across their kinks */
 };
 
 typedef struct {
