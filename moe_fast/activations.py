@@ -343,7 +343,7 @@ def label_transform(activation: str | Activation) -> LabelTransform:
     return _label_transform(get_activation(activation))
 
 
-def has_label_transform(activation: "str | Activation") -> bool:
+def has_label_transform(activation: str | Activation) -> bool:
     """Whether the spectral step can use this g."""
     try:
         label_transform(activation)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
+import threading
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import threadpoolctl
 from . import _threads
 from .checks import check_integer
 
-__all__ = ["resolve_threads", "show_config"]
+__all__ = ["one_blas_thread", "resolve_threads", "show_config"]
 
 _forked = False
 
@@ -70,6 +73,35 @@ def _cgroup_cores() -> int:
         return -(-int(quota) // int(period))
     except (OSError, ValueError):   # no such file, or no limit ("max")
         return sys.maxsize
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_controller: threadpoolctl.ThreadpoolController | None = None
+_blas_limits: Any = None
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread while any fit runs.
+
+    The solves of a fit are small, and BLAS threads that spin between them take the cores from the kernels. Finding
+    the libraries takes most of a millisecond, so it is done once; fits in several threads share one hold.
+    """
+    global _blas_users, _blas_controller, _blas_limits
+    with _blas_lock:
+        if _blas_users == 0:
+            if _blas_controller is None:
+                _blas_controller = threadpoolctl.ThreadpoolController()
+            _blas_limits = _blas_controller.limit(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limits.restore_original_limits()
 
 
 def show_config() -> dict[str, Any]:

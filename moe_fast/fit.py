@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _em
 from .activations import Activation, get_activation
 from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
-from .config import resolve_threads
+from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
 from .em import Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
@@ -45,6 +45,7 @@ _AGREE = 1e-4             # objectives so close, per row, are taken for one opti
 _DUPLICATE = 1e-6         # objectives so close, per row, with responsibilities alike, are one optimum
 
 
+@one_blas_thread()
 def fit(
     X: ArrayLike,
     y: ArrayLike,
@@ -144,6 +145,7 @@ def fit(
     return task.finish(task.race(init, n_starts))
 
 
+@one_blas_thread()
 def fit_em(
     X: ArrayLike,
     y: ArrayLike,
@@ -212,6 +214,7 @@ def fit_em(
     return task.finish(starts)
 
 
+@one_blas_thread()
 def fit_gate(
     X: ArrayLike,
     y: ArrayLike,
@@ -528,14 +531,14 @@ class _Task:
                 f"expert {named(collapsed)} collapsed on rows that it fits exactly, where the likelihood has no "
                 f"maximum; the fit with a weak barrier on noise_std was kept. Fewer experts, or noise='shared', may "
                 f"suit the data better",
-                ConvergenceWarning, stacklevel=4,
+                ConvergenceWarning, stacklevel=6,
             )
         small = np.flatnonzero(self.too_small(self.design, outcome.sums)).tolist()
         if small and self.move_experts:
             warnings.warn(
                 f"expert {named(small)} holds fewer rows than it has parameters for: the data may not support "
                 f"n_experts = {self.n_experts}; try fewer",
-                ConvergenceWarning, stacklevel=4,
+                ConvergenceWarning, stacklevel=6,
             )
         if not outcome.converged and not self.stopped:
             if outcome.n_iter >= self.max_iter:
@@ -547,7 +550,7 @@ class _Task:
             warnings.warn(
                 f"not converged after {outcome.n_iter} iterations: the last gain was {outcome.gain:.3g} per row, "
                 f"tol is {self.tol:.3g}; {advice}",
-                ConvergenceWarning, stacklevel=4,
+                ConvergenceWarning, stacklevel=6,
             )
 
 

@@ -19,6 +19,8 @@ __all__ = ["Polynomial", "Score", "second_moment", "whitened_third_moment"]
 
 FloatArray = NDArray[np.float64]
 
+_DEPENDENT = 1e-10   # of the largest variance of an axis: an axis below is a dependence between columns
+
 
 @dataclass(frozen=True)
 class Polynomial:
@@ -51,8 +53,8 @@ class Score:
     ----------
     mean : ndarray of shape (d,)
         Of x.
-    inverse_sqrt : ndarray of shape (d, d)
-        Symmetric: standardised x is ``(x - mean) @ inverse_sqrt``.
+    to_standard : ndarray of shape (r, d)
+        Standardised x is ``to_standard @ (x - mean)``; r = d but where columns depend on each other.
     parts : list of (mean_j, map_j, precision_j)
         One a component of the law.
     resp : ndarray of shape (n_samples, n_components) or None
@@ -60,7 +62,7 @@ class Score:
     """
 
     mean: FloatArray
-    inverse_sqrt: FloatArray
+    to_standard: FloatArray
     parts: list[tuple[FloatArray, FloatArray, FloatArray]]
     resp: FloatArray | None
 
@@ -79,6 +81,28 @@ class Score:
         inverse_sqrt = (vectors / np.sqrt(values)) @ vectors.T
         parts = [(m, sqrt @ root @ root, sqrt @ root @ root @ sqrt) for m, root in components]
         return cls(mean, inverse_sqrt, parts, law.responsibilities(rows.X))
+
+    @classmethod
+    def of_normal(cls, rows: Rows) -> Score:
+        """The scores of a normal law with the rows' mean and covariance, in its principal axes.
+
+        Directions in which the rows do not vary, as of dependent columns, are left out.
+        """
+        d = rows.n_features
+        shift, spread = rows.column_moments()   # near the mean and the scale; exact ones come from all rows
+        sums = rows.moment(_moments.SECOND, shift=shift)
+        lower = np.tril(sums[: d * d].reshape(d, d))
+        gram, first, total = lower + np.tril(lower, -1).T, sums[d * d : -1] / sums[-1], sums[-1]
+        scale = np.where(spread > 0.0, spread, 1.0)
+        correlation = (gram / total - np.outer(first, first)) / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(correlation)
+        kept = values > _DEPENDENT * values[-1]
+        to_standard = (vectors[:, kept] / np.sqrt(values[kept])).T / scale
+        return cls(shift + first, to_standard, [(shift + first, to_standard, np.eye(len(to_standard)))], None)
+
+    @property
+    def n_axes(self) -> int:
+        return len(self.to_standard)
 
     def weights(self, rows: Rows) -> list[FloatArray | None]:
         """How much each row counts for each component."""
@@ -100,7 +124,7 @@ def second_moment(rows: Rows, transform: Polynomial, score: Score) -> FloatArray
 
     Returns
     -------
-    T2 : ndarray of shape (d, d)
+    T2 : ndarray of shape (r, r)
         Symmetric; not divided by c2. In the standardised coordinates of `score`.
 
     Notes
@@ -108,7 +132,7 @@ def second_moment(rows: Rows, transform: Polynomial, score: Score) -> FloatArray
     O(n d^2) time; one pass over X for each component of the law.
     """
     d = rows.n_features
-    T2 = np.zeros((d, d))
+    T2 = np.zeros((score.n_axes, score.n_axes))
     for (mean, to_score, precision), weight in zip(score.parts, score.weights(rows), strict=True):
         sums = rows.moment(_moments.SECOND, polynomial=transform.coefficients, weight=weight, shift=mean)
         lower = np.tril(sums[: d * d].reshape(d, d))
@@ -128,7 +152,7 @@ def whitened_third_moment(
     transform : Polynomial
         The cubic label transform, centred.
     score : Score
-    whitener : ndarray of shape (d, k)
+    whitener : ndarray of shape (r, k)
         In the standardised coordinates of `score`.
 
     Returns

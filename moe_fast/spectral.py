@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .activations import Activation, Code, get_activation, label_transform
 from .checks import check_integer, check_positive, check_random_state, feature_names
-from .config import resolve_threads
+from .config import one_blas_thread, resolve_threads
 from .inputs import InputLaw, check_inputs
 from .model import MixtureOfExperts
 from .moments import Polynomial, Score, second_moment, whitened_third_moment
@@ -66,6 +66,7 @@ class SpectralResult:
     model: MixtureOfExperts
 
 
+@one_blas_thread()
 def fit_spectral(
     X: ArrayLike,
     y: ArrayLike,
@@ -149,7 +150,7 @@ def fit_spectral(
     rng = check_random_state(random_state)
     law = check_inputs(inputs, rows.X, rows.weight, rng)
     result = spectral(
-        rows, n_experts, activation, law, rng,
+        rows, n_experts, activation, Score.of(law, rows), rng,
         noise_std=noise_std, unit_norm=unit_norm, n_restarts=n_restarts, n_power_iter=n_power_iter,
         feature_names=names,
     )
@@ -159,7 +160,7 @@ def fit_spectral(
         warnings.warn(
             f"T2 has no {n_experts} clear eigenvalues (the largest: {shown}); with {rows.n_samples} rows the moments "
             f"do not tell {n_experts} experts apart. It is a start for EM at best: use more rows, or fewer experts",
-            stacklevel=2,
+            stacklevel=3,
         )
     return result
 
@@ -168,7 +169,7 @@ def spectral(
     rows: Rows,
     n_experts: int,
     activation: Activation,
-    law: InputLaw,
+    score: Score,
     rng: np.random.Generator,
     *,
     noise_std: float | None = None,
@@ -177,7 +178,7 @@ def spectral(
     n_power_iter: int = 30,
     feature_names: list[str] | None = None,
 ) -> SpectralResult:
-    """`fit_spectral` on checked arguments."""
+    """`fit_spectral` on checked arguments, for any score functions with at least n_experts axes."""
     transform = label_transform(activation)
     mean_square = float(np.average(rows.y**2, weights=rows.weight))
     if activation.code == Code.LINEAR and noise_std is None:
@@ -187,7 +188,6 @@ def spectral(
         estimate = mean_square - transform.mean_g2 if noise_std is None else noise_std**2
         beta = transform.beta(math.sqrt(max(estimate, 0.0)))
 
-    score = Score.of(law, rows)
     quadratic = Polynomial.centred(rows, transform.gamma, 1.0, 0.0)
     cubic = Polynomial.centred(rows, beta, transform.alpha, 1.0)
     # 1, 2: T2, its leading eigenspace, and the whitener
@@ -208,7 +208,7 @@ def spectral(
         if not unit_norm:
             energy = mean_square - float(weights @ np.sum(standard_coef**2, axis=1))
         noise_std = math.sqrt(max(energy, _SMALLEST_NOISE**2 * mean_square))
-    coef = standard_coef @ score.inverse_sqrt
+    coef = standard_coef @ score.to_standard
     order = np.argsort(-weights, kind="stable")
     coef, weights = coef[order], weights[order]
     intercept = -coef @ score.mean

@@ -15,9 +15,8 @@ from scipy.cluster.vq import kmeans2
 
 from .activations import Code, has_label_transform
 from .design import Design, Parameters
-from .inputs import StandardNormal
 from .linalg import solve_normal_equations
-from .rows import Rows
+from .moments import Score
 from .spectral import spectral
 
 __all__ = ["KINDS", "make_start", "portfolio"]
@@ -29,7 +28,6 @@ _RANSAC_TRIES = 20          # lines a sequential RANSAC looks at for each expert
 _RANSAC_QUANTILE = 0.25     # of the absolute residuals: the line with the smallest wins
 _NORMAL_QUANTILE = 0.3186   # the same quantile of |N(0, 1)|
 _INLIER = 2.5               # robust standard deviations within which a row belongs to a line
-_DEPENDENT = 1e-10          # of the largest variance of an axis: an axis below is a dependence between columns
 _SMALLEST_NOISE = 1e-3      # of the overall residual: where a start's own residuals vanish
 
 
@@ -101,27 +99,18 @@ def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
 
 
 def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
-    """The experts of `fit_spectral` in the inputs' principal axes, each of variance one, for inputs taken as normal.
+    """The experts of `fit_spectral` for inputs taken as normal, in their principal axes.
 
     Needs at least as many features as experts. Where columns depend on each other there may be fewer axes than
     experts: the experts beyond get directions at random.
     """
-    first = int(design.fit_intercept)
-    x, y, weight = design.expert_matrix[:, first:], design.rows.y, design.rows.weight
-    mean = np.average(x, axis=0, weights=weight)
-    weighted = (x - mean) if weight is None else (x - mean) * weight[:, np.newaxis]
-    values, vectors = np.linalg.eigh(weighted.T @ (x - mean) / design.rows.total_weight)
-    kept = values > _DEPENDENT * values[-1]
-    whiten = vectors[:, kept] / np.sqrt(values[kept])
-    n_found = min(n_experts, whiten.shape[1])
+    score = Score.of_normal(design.rows)
+    n_found = min(n_experts, score.n_axes)
     result = spectral(
-        Rows(np.ascontiguousarray((x - mean) @ whiten), y, weight, n_threads=design.rows.n_threads),
-        n_found, design.activation, StandardNormal(whiten.shape[1]), rng,
-        unit_norm=design.activation.code != Code.LINEAR,
+        design.rows, n_found, design.activation, score, rng, unit_norm=design.activation.code != Code.LINEAR
     )
     expert = random_parameters(design, n_experts, rng).expert
-    coef = result.coef @ whiten.T
-    expert[:n_found] = np.column_stack([-coef @ mean, coef])[:, 1 - first :]
+    expert[:n_found] = design.expert_rows(result.coef, result.intercept)
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
 
 
