@@ -2,6 +2,7 @@
 
 Each command reads its files, calls the package and prints. Exit codes: 0 done; 1 the data, the fit or a file
 was refused; 2 the command line is wrong (an unknown option or column, a missing file); 130 interrupted.
+In all that it prints, writes and draws experts count from 1.
 """
 
 from __future__ import annotations
@@ -312,7 +313,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     columns = {"prediction": model.predict(X, top_k=arguments.top_k, **gate)}
     if arguments.details:
         for name, values in (("gate", model.gate_proba(X, **gate)), ("mean", model.expert_means(X))):
-            columns |= {f"{name}_{k}": values[:, k] for k in range(model.n_experts)}
+            columns |= {f"{name}_{k + 1}": values[:, k] for k in range(model.n_experts)}
     predictions = need("pandas").DataFrame(columns, index=X.index)
     write_csv(predictions.reindex(table.index), arguments.output)
     target = model.target_name
@@ -352,7 +353,7 @@ def _simulate_options(add: Callable[..., Any]) -> None:
     add("--activation", type=_activation, default="linear", metavar="G", help=_ACTIVATIONS)
     add("--noise", type=float, default=0.1, metavar="SD", help="standard deviation (default 0.1)")
     add("--gate-norm", type=float, default=1.0, metavar="W", help="default 1; 0: experts drawn blindly")
-    add("--labels", action="store_true", help="add the column expert: which one made the row")
+    add("--labels", action="store_true", help="add the column expert: which one made the row, from 1")
     add("--seed", type=int, default=0)
     add("--save", metavar="FILE", help="write the true model as JSON")
     add("--output", default=STANDARD_STREAM, metavar="FILE", help="default: standard output")
@@ -374,7 +375,7 @@ def _simulate(arguments: argparse.Namespace) -> None:
     table = need("pandas").DataFrame(simulation.X, columns=names)
     table["y"] = simulation.y
     if arguments.labels:
-        table["expert"] = simulation.labels
+        table["expert"] = simulation.labels + 1
     write_csv(table, arguments.output)
     if arguments.save:
         simulation.model.save(arguments.save)

@@ -160,7 +160,7 @@ def _draw_legend(
     from matplotlib.lines import Line2D
 
     labels = [
-        f"{k}: {_formula(model, k)}σ = {model.noise_std[k]:.3g}, {100 * share:.0f} % of rows"
+        f"{k + 1}: {_formula(model, k)}σ = {model.noise_std[k]:.3g}, {100 * share:.0f} % of rows"
         for k, share in enumerate(shares)
     ]
     handles = [Line2D([], [], color=colour, marker="o", linewidth=2.0) for colour in colours]

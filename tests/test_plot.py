@@ -55,8 +55,8 @@ def test_one_feature_shows_data_experts_and_gate():
         np.testing.assert_allclose(probability, model.gate_proba(x[:, None])[:, k])
     assert (gate.get_xlabel(), ax.get_ylabel()) == ("age", "pay")
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels[0].startswith("0: 0 + 2 age, σ = 0.1, ")
-    assert labels[1].startswith("1: 1 - 1 age, σ = 0.2, ")
+    assert labels[0].startswith("1: 0 + 2 age, σ = 0.1, ")
+    assert labels[1].startswith("2: 1 - 1 age, σ = 0.2, ")
 
 
 def test_points_are_coloured_by_responsibility():
