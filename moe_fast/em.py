@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
-from .information import gradient_and_hessian, scales
-from .linalg import lower_pairs, newton_direction, solve_normal_equations
+from .information import gradient, hessian, moved, scales
+from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
 
 __all__ = ["Outcome", "State", "maximise", "overall_line"]
@@ -30,7 +30,9 @@ _HALVINGS = 20           # past a millionth of a step no gain is to be had in it
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
 _NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
-_NEWTON_ITERATIONS = 4   # what Newton's method needs from where it is switched to, at the likelihood's usual curvature
+_CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
+_CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
+_E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
 _TINY = 1e-150           # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = 1e-12         # share of the weight below which an expert holds nothing
@@ -80,6 +82,8 @@ class Outcome:
         Of the last iteration, per unit of weight.
     collapsed : tuple of int
         Experts whose noise went to zero, if that ended the run.
+    curvature : Curvature or None
+        The last one that Newton's method used.
     """
 
     parameters: Parameters
@@ -90,6 +94,7 @@ class Outcome:
     converged: bool = False
     gain: float = math.inf
     collapsed: tuple[int, ...] = ()
+    curvature: Curvature | None = None
 
     @property
     def n_iter(self) -> int:
@@ -105,6 +110,7 @@ def maximise(
     tol: float,
     newton: bool = True,
     smallest_noise: float = 0.0,
+    curvature: Curvature | None = None,
     callback: Callable[[State], object] | None = None,
 ) -> Outcome:
     """Climb the objective from `start` until it gains no more.
@@ -122,6 +128,8 @@ def maximise(
         Whether Newton's method may take over where EM is slow.
     smallest_noise : float
         An expert whose noise falls below has collapsed, and the run ends there.
+    curvature : Curvature, optional
+        The second derivative near the maximum, known from elsewhere: Newton's method begins at once.
     callback : callable, optional
         Called with a `State` after each iteration; returning True ends the run.
 
@@ -131,20 +139,15 @@ def maximise(
         The objective never falls from one iteration to the next, but for rounding.
     """
     weight = design.rows.total_weight
-    pace = _Pace(design, start, objective, tol * weight, newton)
+    pace = _Pace(design, start, objective, tol * weight, newton, curvature)
     current = _evaluate(design, start, objective, pace.want)
     current.history.append(current.objective)
     for iteration in range(1, max_iter + 1):
         while True:
-            step = (
-                _newton_step(current, objective)
-                if pace.use_newton
-                else _em_step(current, objective, design, smallest_noise)
-            )
+            current, step = _next_step(design, current, objective, pace, smallest_noise)
             proposal = None if step is None else _line_search(design, current, step, objective, pace)
             if proposal is not None or not pace.fall_back():
                 break
-            current = _with_sums(design, current, objective, pace.want)
         if step is None or proposal is None:
             # Not even a tiny step gains: the top, where rounding hides what is left to gain.
             current.gain = 0.0
@@ -165,8 +168,8 @@ def maximise(
         if gain <= tol * weight and step.promise <= tol * weight:
             current.converged = True
             break
-        if pace.after(iteration, gain):
-            current = _with_sums(design, current, objective, pace.want)
+        pace.after(iteration, gain, step)
+    current.curvature = pace.curvature
     return current
 
 
@@ -180,6 +183,28 @@ class _Step:
     at: Callable[[float], Parameters]
     promise: float
     is_newton: bool = False
+
+
+def _next_step(
+    design: Design, current: Outcome, objective: Objective, pace: _Pace, smallest_noise: float
+) -> tuple[Outcome, _Step | None]:
+    """The step that `pace` chooses, and the current place with the sums that step was made from."""
+    if not pace.use_newton:
+        if not hasattr(current.sums, "expert_gram") or pace.bound_changed:
+            current = _with_sums(design, current, objective, pace.want)
+            pace.bound_changed = False
+        return current, _em_step(current, objective, design, smallest_noise)
+    if pace.curvature is not None:
+        step = _newton_step(current, objective, pace.curvature)
+        if pace.still_good(step):
+            return current, step
+    current = _with_sums(design, current, objective, _em.INFORMATION)
+    pace.take_curvature(
+        Curvature.factor(
+            hessian(current.sums, current.parameters, objective), scales(current.sums, current.parameters, objective)
+        )
+    )
+    return current, None if pace.curvature is None else _newton_step(current, objective, pace.curvature)
 
 
 def _em_step(current: Outcome, objective: Objective, design: Design, smallest_noise: float) -> _Step:
@@ -249,20 +274,17 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
     return 0.5 * float(np.sum(weight * (u - 1.0 - np.log(u))))
 
 
-def _newton_step(current: Outcome, objective: Objective) -> _Step | None:
+def _newton_step(current: Outcome, objective: Objective, curvature: Curvature) -> _Step:
     """Newton's step on the log-likelihood itself, in (experts, gate, log noise_std)."""
     parameters = current.parameters
-    gradient, hessian, unpack = gradient_and_hessian(current.sums, parameters, objective)
-    direction = newton_direction(hessian, gradient, scales(current.sums, parameters, objective))
-    if direction is None:
-        return None
-    promise = 0.5 * float(direction @ gradient)
+    slope = gradient(current.sums, parameters, objective)
+    direction = curvature.direction(slope)
 
     def at(t: float) -> Parameters:
-        moved = unpack(t * direction)
-        return replace(moved, gate=_limit_gate(moved.gate))
+        there = moved(parameters, objective, t * direction)
+        return replace(there, gate=_limit_gate(there.gate))
 
-    return _Step(at, promise, is_newton=True)
+    return _Step(at, 0.5 * float(direction @ slope), is_newton=True)
 
 
 def _line_search(
@@ -300,23 +322,31 @@ def _with_sums(design: Design, current: Outcome, objective: Objective, want: int
 
 
 class _Pace:
-    """Which step comes next: EM's, or Newton's where it is expected to save passes."""
+    """Which step comes next: EM's, or Newton's where it is expected to save time.
+
+    A Newton step needs the Hessian, many times the work of a gradient; but near the maximum one Hessian serves several
+    steps (the chord method), even one from a sample of the rows.
+    """
 
     def __init__(
-        self, design: Design, start: Parameters, objective: Objective, goal: float, newton: bool
+        self, design: Design, start: Parameters, objective: Objective, goal: float, newton: bool,
+        curvature: Curvature | None,
     ) -> None:
         k = start.n_experts
         n_free = start.gate.size + (start.expert.size + k if objective.move_experts else 0)
         self.newton_allowed = newton and n_free <= _NEWTON_PARAMETERS
         self.has_kinks = design.activation.code == Code.LEAKY_RELU
-        # Weighted Grams a pass sums, which is what its time goes with.
-        em_grams = k + k * (k - 1) // 2
-        newton_grams = k * (2 * k - 1)
-        self.worth = _NEWTON_ITERATIONS * newton_grams / em_grams
+        em_work = _E_STEP_WORK + k + k * (k - 1) // 2
+        newton_work = 2 * (_E_STEP_WORK + k * (2 * k - 1)) + _CHORDS * _E_STEP_WORK
+        self.worth = newton_work / em_work
         self.goal = goal
         self.weight = design.rows.total_weight
-        self.use_newton = False
+        self.use_newton = curvature is not None and self.newton_allowed
+        self.curvature = curvature if self.use_newton else None
+        self.promise = math.inf     # of the last step taken with that curvature
+        self.fresh = False          # whether it was taken at the current place
         self.majorise = False
+        self.bound_changed = False
         self.last_gain = math.inf
         self.iteration = 0
         self.wait_until = 0
@@ -326,37 +356,49 @@ class _Pace:
     def want(self) -> int:
         """The sums that the next step needs."""
         if self.use_newton:
-            return _em.INFORMATION
+            return 0
         return _EM_SUMS | _em.MAJORISED if self.majorise else _EM_SUMS
+
+    def still_good(self, step: _Step) -> bool:
+        """Whether a curvature from elsewhere still brings the promise down fast."""
+        assert self.curvature is not None
+        return self.fresh or (self.curvature.definite and step.promise < _CHORD_RATE * self.promise)
+
+    def take_curvature(self, curvature: Curvature | None) -> None:
+        self.curvature, self.fresh, self.promise = curvature, True, math.inf
 
     def fall_back(self) -> bool:
         """After a step that gained nothing: the kind to try in its place; False if none is left.
 
-        Newton's method gives way to EM for a while, longer each time. At the kink of a ReLU expert a Gauss-Newton
-        step gains at no length; there a curvature that bounds the sum of squares from above takes its place.
+        A stale curvature gives way to a fresh one, Newton's method to EM for a while, longer each time. At the kink of
+        a ReLU expert a Gauss-Newton step gains at no length; there a curvature that bounds the sum of squares from
+        above takes its place.
         """
+        if self.use_newton and self.curvature is not None and not self.fresh:
+            self.curvature = None
+            return True
         if self.use_newton:
-            self.use_newton = False
+            self.use_newton, self.curvature = False, None
             self.wait_until = self.iteration + self.patience
             self.patience *= 2
             self.last_gain = math.inf
             return True
         if self.has_kinks and not self.majorise:
-            self.majorise = True
+            self.majorise = self.bound_changed = True
             return True
         return False
 
-    def after(self, iteration: int, gain: float) -> bool:
-        """Decide on the next step; True if it needs sums of another kind than the last pass gave."""
+    def after(self, iteration: int, gain: float, step: _Step) -> None:
+        """Take note of a step that was taken, and decide whether Newton's method is to make the next."""
         self.iteration = iteration
         previous, self.last_gain = self.last_gain, gain
+        self.promise, self.fresh = step.promise, False
         if self.use_newton or not self.newton_allowed or iteration < self.wait_until:
-            return False
+            return
         if not (self.goal < gain < _NEAR * self.weight and 0.0 < previous < math.inf):
-            return False
+            return
         rate = min(gain / previous, 0.9999)   # gains that grow are a saddle on the way
         self.use_newton = math.log(self.goal / gain) / math.log(rate) > self.worth
-        return self.use_newton
 
 
 def overall_line(design: Design) -> tuple[FloatArray, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-__all__ = ["lower_pairs", "newton_direction", "solve_normal_equations"]
+__all__ = ["Curvature", "lower_pairs", "solve_normal_equations"]
 
 FloatArray = NDArray[np.float64]
 
@@ -58,39 +60,56 @@ def _minimum_norm(matrix: FloatArray, right: FloatArray, size: FloatArray) -> Fl
     return vectors @ ((vectors.T @ (right / size)) / values[kept]) / size
 
 
-def newton_direction(hessian: FloatArray, gradient: FloatArray, size: FloatArray) -> FloatArray | None:
-    """-hessian^-1 gradient; where the Hessian is not negative definite, an ascent direction made from it.
+class Curvature:
+    """A factored second derivative, which gives Newton directions for as many gradients as wanted.
 
-    Parameters
+    Attributes
     ----------
-    hessian : ndarray of shape (m, m)
-    gradient : ndarray of shape (m,)
-    size : ndarray of shape (m,)
-        Positive: roots of a typical curvature of each parameter, which put all on one scale.
-
-    Returns
-    -------
-    direction : ndarray of shape (m,), or None
-        None where the Hessian is indefinite and too large for the eigenvalues that the way out needs.
-
-    Notes
-    -----
-    Indefinite: every eigenvalue counts with its absolute value (the saddle-free Newton method of Dauphin et al.,
-    NIPS 2014), so that the step climbs out of a saddle as fast as its curvature allows.
+    definite : bool
+        Whether it is clearly negative definite, as near a maximum. If not, every eigenvalue counts with its absolute
+        value (the saddle-free Newton method of Dauphin et al., NIPS 2014), so that a step climbs out of a saddle as
+        fast as its curvature allows.
     """
-    scaled = -hessian / np.outer(size, size)
-    right = gradient / size
-    try:
-        lower = np.linalg.cholesky(scaled)
-    except np.linalg.LinAlgError:
-        pass
-    else:
-        diagonal = np.diagonal(scaled)
-        if (np.diagonal(lower) ** 2 > _DEPENDENT * diagonal).all():
-            half = solve_triangular(lower, right, lower=True, check_finite=False)
-            return solve_triangular(lower, half, lower=True, trans=1, check_finite=False) / size
-    if len(gradient) > _EIGENVALUES_UP_TO:
-        return None
-    values, vectors = np.linalg.eigh(scaled)
-    values = np.where(values > _DEPENDENT * values[-1], values, np.maximum(np.abs(values), _FLATTEST))
-    return vectors @ ((vectors.T @ right) / values) / size
+
+    def __init__(self, size: FloatArray, lower: Any, eigen: tuple[Any, Any] | None) -> None:
+        self._size, self._lower, self._eigen = size, lower, eigen
+        self.definite = lower is not None
+
+    @classmethod
+    def factor(cls, hessian: FloatArray, size: FloatArray) -> Curvature | None:
+        """Factor a Hessian.
+
+        Parameters
+        ----------
+        hessian : ndarray of shape (m, m)
+        size : ndarray of shape (m,)
+            Positive: roots of a typical curvature of each parameter, which put all on one scale.
+
+        Returns
+        -------
+        curvature : Curvature or None
+            None where the Hessian is indefinite and too large for the eigenvalues that the way out needs.
+        """
+        scaled = -hessian / np.outer(size, size)
+        try:
+            lower = np.linalg.cholesky(scaled)
+        except np.linalg.LinAlgError:
+            pass
+        else:
+            if (np.diagonal(lower) ** 2 > _DEPENDENT * np.diagonal(scaled)).all():
+                return cls(size, lower, None)
+        if len(size) > _EIGENVALUES_UP_TO:
+            return None
+        values, vectors = np.linalg.eigh(scaled)
+        values = np.where(values > _DEPENDENT * values[-1], values, np.maximum(np.abs(values), _FLATTEST))
+        return cls(size, None, (values, vectors))
+
+    def direction(self, gradient: FloatArray) -> FloatArray:
+        """-hessian^-1 gradient, an ascent direction."""
+        right = gradient / self._size
+        if self._lower is not None:
+            half = solve_triangular(self._lower, right, lower=True, check_finite=False)
+            return solve_triangular(self._lower, half, lower=True, trans=1, check_finite=False) / self._size
+        assert self._eigen is not None
+        values, vectors = self._eigen
+        return vectors @ ((vectors.T @ right) / values) / self._size
