@@ -1,0 +1,365 @@
+"""Does EM climb to the top? Against plain numpy, least squares and numerical differences, block by block."""
+
+import literal
+import numpy as np
+import pytest
+
+import moe_fast as mf
+from moe_fast import reference
+from moe_fast.activations import get_activation
+from moe_fast.design import Design, Parameters
+from moe_fast.em import maximise, overall_line
+from moe_fast.objective import Objective
+from moe_fast.rows import Rows
+from moe_fast.starts import make_start
+
+ACTIVATIONS = ["linear", "sigmoid", "tanh", "relu", "leaky_relu"]
+
+
+def nearby(model, seed=0, size=0.2):
+    """A start in every block some way off a model."""
+    rng = np.random.default_rng(seed)
+
+    def moved(array):
+        return array + size * rng.standard_normal(array.shape)
+
+    return mf.MixtureOfExperts(
+        moved(model.coef), moved(model.intercept), moved(model.gate_coef), moved(model.gate_intercept),
+        model.noise_std * np.exp(moved(np.ones_like(model.noise_std))), model.activation,
+    )
+
+
+def without_intercepts(model, of_experts, of_gate):
+    return mf.MixtureOfExperts(
+        model.coef, None if of_experts else model.intercept, model.gate_coef,
+        None if of_gate else model.gate_intercept, model.noise_std, model.activation,
+    )
+
+
+def as_params(model):
+    """A model in the layout of the reference: intercepts in column 0."""
+    return reference.Params(
+        np.column_stack([model.intercept, model.coef]),
+        np.column_stack([model.gate_intercept, model.gate_coef]),
+        model.noise_std.copy(),
+    )
+
+
+def as_model(params, activation, **options):
+    return mf.MixtureOfExperts(
+        params.coef[:, 1:], params.coef[:, 0], params.gate[:, 1:], params.gate[:, 0], params.noise_std,
+        activation, **options,
+    )
+
+
+def assert_same_parameters(got, want, rtol):
+    for name in ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std"):
+        wanted = getattr(want, name)
+        scale = np.abs(wanted).max(initial=1.0)
+        np.testing.assert_allclose(getattr(got, name), wanted, rtol=0, atol=rtol * scale, err_msg=name)
+
+
+def one_iteration(X, y, start, **options):
+    with pytest.warns(mf.ConvergenceWarning, match="not converged after 1 iterations"):
+        return mf.fit_em(X, y, start.n_experts, init=start, newton=False, max_iter=1, **options)
+
+
+# ---- one iteration ----
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_iteration_is_the_references(activation, weighted):
+    """Kills: a gate step of half size, a noise from residuals of the wrong coefficients, unweighted sums."""
+    sim = mf.make_moe(400, 4, 3, activation=activation, random_state=2)
+    start = nearby(sim.model, size=0.05)
+    weight = np.random.default_rng(1).uniform(0.0, 2.0, 400) if weighted else None
+    fit = one_iteration(sim.X, sim.y, start, activation=activation, sample_weight=weight)
+    params, history = reference.em_fit(
+        sim.X, sim.y, as_params(start), activation=activation, sample_weight=weight, max_iter=1
+    )
+    np.testing.assert_allclose(fit.history, history, rtol=1e-12)
+    want = as_model(params, activation).ordered(sim.X, sample_weight=weight)
+    assert_same_parameters(fit.model, want, 1e-10)
+
+
+@pytest.mark.parametrize("noise", ["shared", 0.3, np.array([0.1, 0.2, 0.4])])
+@pytest.mark.parametrize(("fit_intercept", "gate_intercept"), [(True, False), (False, True), (False, False)])
+def test_one_iteration_of_every_variant_is_the_references(noise, fit_intercept, gate_intercept):
+    """Kills: an intercept moved that should be held, a shared noise averaged over experts instead of rows."""
+    sim = mf.make_moe(300, 4, 3, mean=[1.0, -2.0, 0.5, 0.0], random_state=4)
+    start = without_intercepts(nearby(sim.model), not fit_intercept, not gate_intercept)
+    start = mf.MixtureOfExperts(
+        start.coef, start.intercept, start.gate_coef, start.gate_intercept,
+        0.3 if isinstance(noise, str) else noise,
+    )
+    options = {"noise": noise, "fit_intercept": fit_intercept, "gate_intercept": gate_intercept}
+    fit = one_iteration(sim.X, sim.y, start, **options)
+    params, _ = reference.em_fit(sim.X, sim.y, as_params(start), max_iter=1, **options)
+    assert_same_parameters(fit.model, as_model(params, "linear").ordered(sim.X), 1e-10)
+
+
+def test_one_iteration_with_gate_features_is_the_references():
+    sim = mf.make_moe(300, 4, 3, random_state=4)
+    Z = np.random.default_rng(0).standard_normal((300, 2)) * [1.0, 30.0] + [0.0, 2000.0]
+    gate = np.zeros((3, 2))
+    start = mf.MixtureOfExperts(sim.model.coef + 0.1, gate_coef=gate, noise_std=0.3, uses_gate_features=True)
+    fit = one_iteration(sim.X, sim.y, start, gate_features=Z)
+    params, _ = reference.em_fit(sim.X, sim.y, as_params(start), gate_features=Z, max_iter=1)
+    # The reference takes Z as it is: its calendar-year column costs it three digits or more.
+    want = as_model(params, "linear", uses_gate_features=True).ordered(sim.X, gate_features=Z)
+    np.testing.assert_allclose(fit.model.gate_coef, want.gate_coef, rtol=1e-6)
+    np.testing.assert_allclose(
+        fit.model.gate_proba(sim.X, gate_features=Z), want.gate_proba(sim.X, gate_features=Z), atol=1e-9
+    )
+
+
+# ---- whole fits ----
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("seed", [4, 6])   # no row rests on a kink there, where tops are many and close
+def test_whole_fits_reach_the_references_likelihood(activation, seed):
+    """Kills: stopping at once (tol a thousand times as large), a Newton step that ends on a saddle."""
+    sim = mf.make_moe(600, 4, 3, activation=activation, random_state=seed)
+    fit = mf.fit_em(sim.X, sim.y, 3, init=sim.model, activation=activation)
+    _, history = reference.em_fit(
+        sim.X, sim.y, as_params(sim.model), activation=activation, max_iter=20_000, tol=1e-13
+    )
+    assert fit.converged
+    assert abs(fit.log_likelihood - history[-1]) < 1e-8 * 600
+
+
+@pytest.mark.parametrize("noise", ["shared", 0.1])
+def test_whole_fits_reach_the_references_likelihood_with_other_noise(noise):
+    sim = mf.make_moe(500, 4, 3, intercept=1.0, random_state=3)
+    fit = mf.fit_em(sim.X, sim.y, 3, init=sim.model, noise=noise)
+    _, history = reference.em_fit(sim.X, sim.y, as_params(sim.model), noise=noise, max_iter=5000, tol=1e-13)
+    assert abs(fit.log_likelihood - history[-1]) < 1e-8 * 500
+
+
+def test_em_alone_ends_where_newton_does():
+    """Kills: newton=False ignored, a Newton step that saves nothing."""
+    sim = mf.make_moe(800, 4, 3, activation="sigmoid", noise_std=0.05, random_state=1)
+    options = {"init": sim.model, "activation": "sigmoid", "max_iter": 5000}
+    by_em = mf.fit_em(sim.X, sim.y, 3, newton=False, tol=1e-13, **options)
+    by_newton = mf.fit_em(sim.X, sim.y, 3, **options)
+    assert abs(by_em.log_likelihood - by_newton.log_likelihood) < 1e-8 * 800
+    assert by_newton.n_iter < by_em.n_iter / 3
+
+
+def test_fit_gate_reaches_the_references_gate():
+    sim = mf.make_moe(500, 4, 3, gate_norm=2.0, random_state=5)
+    start = mf.MixtureOfExperts(sim.model.coef, noise_std=sim.model.noise_std)
+    fit = mf.fit_gate(sim.X, sim.y, start)
+    params, history = reference.gate_fit(sim.X, sim.y, as_params(start), tol=1e-13)
+    assert abs(fit.log_likelihood - history[-1]) < 1e-8 * 500
+    want = as_model(params, "linear").ordered(sim.X)
+    np.testing.assert_allclose(fit.model.gate_coef, want.gate_coef, atol=1e-4)
+
+
+# ---- the objective never falls ----
+
+
+@pytest.mark.parametrize("newton", [False, True])
+@pytest.mark.parametrize("noise", ["per_expert", "shared", "held"])
+@pytest.mark.parametrize("barrier", [0.0, 0.5])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_objective_never_falls(activation, barrier, noise, newton):
+    """Kills: the barrier left out of the noise's M-step, a line search that takes any step, noise bound to kurtosis."""
+    sim = mf.make_moe(300, 4, 3, activation=activation, noise_std=0.2, random_state=7)
+    design = Design(Rows.check(sim.X, sim.y), sim.model.activation)
+    noise = np.full(3, 0.2) if noise == "held" else noise
+    start = make_start("random", design, 3, np.random.default_rng(0))
+    if not isinstance(noise, str):
+        start = Parameters(start.expert, start.gate, noise)
+    outcome = maximise(design, start, Objective(noise, barrier), max_iter=60, tol=1e-12, newton=newton)
+    history = np.array(outcome.history)
+    assert len(history) > 5
+    assert history[-1] > history[0] + 10.0
+    assert np.diff(history).min() >= -1e-13 * (np.abs(history).max() + 300)
+    # What is reported is the objective, as plain numpy has it.
+    model = design.model(outcome.parameters)
+    log_likelihood = reference.em_statistics_blocks(
+        sim.X, sim.y, as_params(model), activation=activation
+    )["log_likelihood"]
+    counted = {"per_expert": 3, "shared": 1}[noise] if isinstance(noise, str) else 0
+    penalty = 0.5 * barrier * np.sum(model.noise_std[:counted] ** -2.0)
+    np.testing.assert_allclose(outcome.log_likelihood, log_likelihood, rtol=1e-12)
+    np.testing.assert_allclose(history[-1], log_likelihood - penalty, rtol=1e-12)
+
+
+# ---- at the end the gradient is zero, block by block ----
+
+
+def scaled_gradient(f, point, step=1e-6):   # so short that few rows cross the kink of a ReLU
+    """Central differences over the root of the curvature: sqrt(2 x gain) that each entry alone still promises."""
+    middle, gradient = f(point), literal.gradient(f, point, step)
+    curvature = np.empty_like(gradient)
+    for index in np.ndindex(point.shape):
+        moved = point.copy()
+        moved[index] += step
+        above = f(moved)
+        moved[index] -= 2 * step
+        curvature[index] = abs(above - 2 * middle + f(moved)) / step**2
+    return gradient / np.sqrt(curvature + 1e-12)
+
+
+def block_gradients(model, X, y, activation, weight=None):
+    """The log-likelihood's gradient in each block of parameters, from plain numpy's values alone."""
+    here = as_params(model)
+
+    def value(coef=here.coef, gate=here.gate[:-1], noise_std=here.noise_std):
+        params = reference.Params(coef, np.vstack([gate, np.zeros_like(gate[:1])]), noise_std)
+        return reference.em_statistics_blocks(
+            X, y, params, weight, activation=activation, hessian=False
+        )["log_likelihood"]
+
+    blocks = {
+        "experts": scaled_gradient(lambda c: value(coef=c), here.coef),
+        "gate": scaled_gradient(lambda c: value(gate=c), here.gate[:-1]),
+        "noise": scaled_gradient(lambda c: value(noise_std=c), here.noise_std),
+    }
+    return {name: np.abs(block).max() for name, block in blocks.items()}
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_block_moves_and_ends_with_a_zero_gradient(activation, dtype, weighted, n_threads):
+    """Kills: a gate that never trains, a noise that stays at its start, a wrong sign in any block's step."""
+    sim = mf.make_moe(500, 4, 3, activation=activation, dtype=dtype, random_state=8)
+    weight = np.random.default_rng(1).uniform(0.0, 2.0, 500) if weighted else None
+    start = nearby(sim.model, size=0.1)
+    fit = mf.fit_em(
+        sim.X, sim.y, 3, init=start, activation=activation, sample_weight=weight, n_threads=n_threads
+    )
+    assert fit.converged
+    before = block_gradients(start, sim.X, sim.y, activation, weight)
+    after = block_gradients(fit.model, sim.X, sim.y, activation, weight)
+    tol = 1e-7 if dtype == np.float32 else 1e-10
+    for name in before:
+        assert before[name] > 1.0, name
+        assert after[name] < 2.0 * np.sqrt(2.0 * tol * 500), name
+    start = start.permute(mf.match_experts(start, fit.model))
+    for name in ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std"):
+        assert np.abs(getattr(fit.model, name) - getattr(start, name)).max() > 1e-3, name
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("seed", [1, 2, 3, 5])
+@pytest.mark.parametrize("start", ["truth", "spectral"])
+def test_a_row_on_a_kink_stops_neither_the_others_nor_the_gate(activation, seed, start):
+    """No entry of the experts may be moved either way with profit, the rest is at its top, and EM in plain numpy,
+    which climbs kinks by bounds, gains no more. Kills: an end where the first step without a gain is met.
+    """
+    sim = mf.make_moe(600, 4, 3, activation=activation, random_state=seed)
+    init = sim.model if start == "truth" else "spectral"
+    fit = mf.fit_em(sim.X, sim.y, 3, init=init, activation=activation, random_state=0)
+    assert fit.converged
+    assert np.diff(fit.history).min() >= -1e-13 * (abs(fit.history).max() + 600)
+    here, top = as_params(fit.model), fit.log_likelihood
+    for index in np.ndindex(here.coef.shape):
+        for step in (1e-4, -1e-4):
+            coef = here.coef.copy()
+            coef[index] += step
+            params = reference.Params(coef, here.gate, here.noise_std)
+            moved = reference.em_statistics_blocks(sim.X, sim.y, params, activation=activation, hessian=False)
+            assert moved["log_likelihood"] < top + 1e-6
+    gradients = block_gradients(fit.model, sim.X, sim.y, activation)
+    assert max(gradients["gate"], gradients["noise"]) < 2.0 * np.sqrt(2e-10 * 600)
+    _, history = reference.em_fit(sim.X, sim.y, here, activation=activation, max_iter=200)
+    assert history[-1] < top + 1e-6
+
+
+# ---- known answers ----
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_expert_is_least_squares(weighted):
+    """Kills: a ridge that is not there, the noise divided by n less rank."""
+    rng = np.random.default_rng(0)
+    X, w = rng.standard_normal((80, 3)) + 5.0, rng.uniform(0.1, 2.0, 80) if weighted else np.ones(80)
+    y = X @ [1.0, -2.0, 0.5] + 3.0 + rng.standard_normal(80)
+    fit = mf.fit(X, y, 1, sample_weight=w)
+    D = np.column_stack([np.ones(80), X])
+    root = np.sqrt(w)
+    beta = np.linalg.lstsq(D * root[:, None], y * root, rcond=None)[0]
+    np.testing.assert_allclose([*fit.model.intercept, *fit.model.coef[0]], beta, rtol=1e-10)
+    variance = w @ (y - D @ beta) ** 2 / w.sum()
+    np.testing.assert_allclose(fit.model.noise_std, np.sqrt(variance), rtol=1e-10)
+    np.testing.assert_allclose(fit.log_likelihood, -0.5 * w.sum() * (np.log(2 * np.pi * variance) + 1), rtol=1e-12)
+    assert fit.converged
+    assert fit.n_parameters == 5
+    assert fit.mixing_weights.tolist() == [1.0]
+
+
+def test_one_expert_of_another_activation_is_nonlinear_least_squares():
+    from scipy.optimize import least_squares
+
+    sim = mf.make_moe(300, 2, 1, activation="tanh", orthogonal_gate=False, noise_std=0.3, random_state=0)
+    fit = mf.fit(sim.X, sim.y, 1, activation="tanh", random_state=0)
+    best = least_squares(
+        lambda b: np.tanh(b[0] + sim.X @ b[1:]) - sim.y, np.array([0.0, *sim.model.coef[0]]), xtol=1e-12
+    )
+    np.testing.assert_allclose([*fit.model.intercept, *fit.model.coef[0]], best.x, atol=1e-5)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_truth_is_a_fixed_point_as_n_grows(activation):
+    """From the truth every block moves by a multiple of 1/sqrt(n). Kills: any biased M-step.
+
+    A hundred times the rows should move a tenth as far; a fifth is allowed.
+    """
+
+    def moves(n_samples):
+        sim = mf.make_moe(n_samples, 3, 2, activation=activation, gate_norm=2.0, random_state=8)
+        fit = mf.fit_em(sim.X, sim.y, 2, init=sim.model, activation=activation)
+        model = fit.model.permute(mf.match_experts(fit.model, sim.model))
+        return np.array([
+            np.linalg.norm(getattr(model, name) - getattr(sim.model, name))
+            for name in ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std")
+        ])
+
+    few, many = moves(1000), moves(100_000)
+    assert (many < 0.2 * few.max()).all()
+    assert np.linalg.norm(many) < 0.2 * np.linalg.norm(few)
+    assert (many[[0, 1, 4]] < 0.05).all()
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_overall_line_is_least_squares(fit_intercept):
+    rng = np.random.default_rng(2)
+    X, w = rng.standard_normal((50, 2)) + 3.0, rng.uniform(0.0, 1.0, 50)
+    y = X @ [2.0, -1.0] + 4.0 + rng.standard_normal(50)
+    design = Design(Rows.check(X, y, w), get_activation("linear"), fit_intercept)
+    line, residual_std = overall_line(design)
+    D = design.expert_matrix * np.sqrt(w)[:, None]
+    beta, squares, *_ = np.linalg.lstsq(D, y * np.sqrt(w), rcond=None)
+    np.testing.assert_allclose(line, beta, rtol=1e-10)
+    np.testing.assert_allclose(residual_std, np.sqrt(squares[0] / w.sum()), rtol=1e-10)
+
+
+def test_overall_line_through_every_row_still_leaves_a_scale():
+    """Kills: a barrier and a limit of collapse that are zero on exact data."""
+    X = np.arange(20.0)[:, None]
+    _, residual_std = overall_line(Design(Rows.check(X, 3.0 * X[:, 0] + 1.0), get_activation("linear")))
+    assert 0.0 < residual_std < 1e-6
+
+
+def test_a_collapse_ends_the_run_and_is_named():
+    """Expert 1 starts on rows that lie on one line exactly."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1.0, 1.0, (60, 1))
+    y = np.where(np.arange(60) < 20, 2.0 * X[:, 0] + 5.0, rng.standard_normal(60))
+    design = Design(Rows.check(X, y), get_activation("linear"))
+    start = design.parameters(mf.MixtureOfExperts([[0.0], [2.0]], [0.0, 5.0], noise_std=[1.0, 0.1]))
+    outcome = maximise(design, start, Objective(), max_iter=100, tol=1e-10, smallest_noise=1e-6)
+    assert outcome.collapsed == (1,)
+    assert not outcome.converged
+    assert np.isfinite(outcome.log_likelihood)
+    held = maximise(design, start, Objective(barrier=0.01), max_iter=100, tol=1e-10, smallest_noise=1e-6)
+    assert held.collapsed == ()
+    assert held.converged
