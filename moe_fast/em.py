@@ -105,12 +105,12 @@ def maximise(
     design: Design,
     start: Parameters,
     objective: Objective,
+    curvature: Curvature | None = None,
     *,
     max_iter: int,
     tol: float,
     newton: bool = True,
     smallest_noise: float = 0.0,
-    curvature: Curvature | None = None,
     callback: Callable[[State], object] | None = None,
 ) -> Outcome:
     """Climb the objective from `start` until it gains no more.
@@ -120,6 +120,8 @@ def maximise(
     design : Design
     start : Parameters
     objective : Objective
+    curvature : Curvature, optional
+        The second derivative near the maximum, known from elsewhere: Newton's method begins at once.
     max_iter : int
         Iterations, of EM and Newton's method together.
     tol : float
@@ -128,8 +130,6 @@ def maximise(
         Whether Newton's method may take over where EM is slow.
     smallest_noise : float
         An expert whose noise falls below has collapsed, and the run ends there.
-    curvature : Curvature, optional
-        The second derivative near the maximum, known from elsewhere: Newton's method begins at once.
     callback : callable, optional
         Called with a `State` after each iteration; returning True ends the run.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
 from .em import Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
+from .information import hessian, scales
+from .linalg import Curvature
 from .model import MixtureOfExperts
 from .objective import Objective
 from .result import FitResult, StartReport
 from .rows import Rows
-from .separation import separated_experts
+from .separation import may_separate, separated_experts
 from .starts import KINDS, make_start, portfolio
 
 __all__ = ["fit", "fit_em", "fit_gate"]
@@ -40,6 +43,9 @@ _COLLAPSED = 1e-6
 _RACE_ITER = 20           # EM iterations before a start is judged
 _RACE_TOL = 1e-6
 _RACE_ROWS = 5000         # of large data: enough to tell good starts from bad, 50 rows a parameter at least
+_SAMPLE_ROWS = 50_000     # of large data, climbed on first: its maximum and curvature are those of all rows, but for
+_SAMPLE_ROWS_PER_PARAMETER = 200   # errors of a few per cent, which the passes over all rows take out
+_SAMPLE_TOL = 1e-7
 _SMALL = 2000             # rows up to which every start is run: they cost next to nothing
 _AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
 _DUPLICATE = 1e-6         # objectives so close, per row, with responsibilities alike, are one optimum
@@ -435,10 +441,17 @@ class _Task:
     def objective(self, barrier: float = 0.0) -> Objective:
         return Objective(self.noise, barrier, self.move_experts)
 
+    @cached_property
+    def residual_std(self) -> float:
+        """What one line for all rows leaves of y, the scale of rules about noise_std; from a sample of large data."""
+        rows = self.design.rows
+        step = -(-rows.n_samples // _SAMPLE_ROWS)
+        return overall_line(self.design if step == 1 else self.design.on(rows.take(slice(None, None, step))))[1]
+
     def barrier(self, design: Design) -> float:
         if not isinstance(self.noise, str):
             return 0.0
-        return 2.0 * (_BARRIER * overall_line(design)[1]) ** 2 * design.rows.unit_weight
+        return 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight
 
     def too_small(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
         """Which experts hold less than max(3, d + 2) rows, or n / (4k) where the data is too small for that."""
@@ -461,10 +474,9 @@ class _Task:
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
         weight = design.rows.total_weight
-        overall = overall_line(design)[1] if self.move_experts and isinstance(self.noise, str) else 0.0
         ends: list[tuple[Outcome, list[int]]] = []
         for start in running:
-            outcome, collapsed = self.finish_one(start, overall)
+            outcome, collapsed = self.finish_one(start)
             start.log_likelihood = outcome.log_likelihood / weight
             start.n_iter += outcome.n_iter
             ends.append((outcome, collapsed))
@@ -472,31 +484,63 @@ class _Task:
         running[best].status = "winner"
         return self.report(*ends[best], starts)
 
-    def finish_one(self, start: _Start, overall: float) -> tuple[Outcome, list[int]]:
+    def finish_one(self, start: _Start) -> tuple[Outcome, list[int]]:
         """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
         design = self.design
-        climb = partial(
-            maximise, design, self.with_held_noise(start.parameters),
-            max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch,
-        )
-        outcome = climb(self.objective(), smallest_noise=_COLLAPSED * overall)
+        parameters = self.with_held_noise(start.parameters)
+        climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch)
+        outcome = climb(*self.approach(parameters), smallest_noise=self.smallest_noise)
         small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
         if not outcome.collapsed and not small:
             return outcome, []
         if not isinstance(self.noise, str) or not self.move_experts:
             return outcome, []
-        penalised = climb(self.objective(self.barrier(design)))
+        penalised = climb(parameters, self.objective(self.barrier(design)))
         if not outcome.collapsed and self.too_small(design, penalised.sums).any():
             return outcome, []    # few rows with the barrier too: a small expert, not a spike
         return penalised, list(outcome.collapsed) or small
 
+    @property
+    def smallest_noise(self) -> float:
+        """Below this an expert has collapsed."""
+        return _COLLAPSED * self.residual_std if self.move_experts and isinstance(self.noise, str) else 0.0
+
+    def approach(self, parameters: Parameters) -> tuple[Parameters, Objective, Curvature | None]:
+        """Climb on a sample of large data until that no longer helps.
+
+        The maximum of the sample is near that of all rows, and so is its second derivative: from there a few passes for
+        the gradient alone finish the fit. Nothing is taken from a sample in which an expert collapses.
+        """
+        design, objective = self.design, self.objective()
+        n_free = parameters.expert.size + parameters.gate.size + parameters.n_experts
+        n_rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_free)
+        if not self.newton or self.max_iter == 0 or design.rows.n_counted < 4 * n_rows:
+            return parameters, objective, None
+        sample = design.on(design.rows.sample(n_rows, self.rng))
+        outcome = maximise(
+            sample, parameters, objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
+            smallest_noise=self.smallest_noise, callback=self.out_of_time,
+        )
+        sums = sample.run(outcome.parameters, _em.INFORMATION)
+        self.n_read_elsewhere += sample.rows.n_read
+        if outcome.collapsed or self.too_small(sample, sums).any():
+            return parameters, objective, None
+        ratio = design.rows.total_weight / sample.rows.total_weight
+        curvature = Curvature.factor(
+            ratio * hessian(sums, outcome.parameters, objective),
+            math.sqrt(ratio) * scales(sums, outcome.parameters, objective),
+        )
+        return outcome.parameters, objective, curvature if curvature is not None and curvature.definite else None
+
     def report(self, outcome: Outcome, collapsed: list[int], starts: list[_Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight
-        sums = design.run(outcome.parameters, _em.ENTROPY | _em.GATE_GRAM)
+        # The gate's curvature tells a gate that separates; only a steep one can.
+        steep = may_separate(outcome.parameters)
+        sums = design.run(outcome.parameters, _em.ENTROPY | (_em.GATE_GRAM if steep else 0))
         model = design.model(outcome.parameters, **self.names)
         order = model.documented_order(sums.gate_weight / weight)
         where = np.argsort(order)
-        separated = separated_experts(outcome.parameters, sums)
+        separated = separated_experts(outcome.parameters, sums) if steep else ()
         self.warn(outcome, collapsed, where)
         k = self.n_experts
         n_parameters = outcome.parameters.gate.size

@@ -7,10 +7,16 @@ import numpy as np
 from .design import Parameters, Sums
 from .linalg import lower_pairs
 
-__all__ = ["separated_experts"]
+__all__ = ["may_separate", "separated_experts"]
 
 _STEEP = 30.0     # log odds a standard deviation of a feature: a gate this steep is a step
 _FLAT = 1e-6      # curvature per row left in the direction of such a gate
+
+
+def may_separate(parameters: Parameters) -> bool:
+    """Whether any two experts' gates differ steeply."""
+    gate = np.vstack([parameters.gate, np.zeros((1, parameters.gate.shape[1]))])
+    return bool((np.linalg.norm(gate[:, np.newaxis] - gate, axis=2) >= _STEEP).any())
 
 
 def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:

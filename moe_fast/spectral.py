@@ -201,7 +201,8 @@ def spectral(
     norms = np.linalg.norm(standard_coef, axis=1, keepdims=True)
     if unit_norm:
         standard_coef = standard_coef / np.where(norms > 0.0, norms, 1.0)
-    weights = np.maximum(parts.eigvals, np.finfo(float).tiny) ** -2.0
+    # p^-1/2 is at least one; noise may push an eigenvalue to zero or below.
+    weights = np.maximum(parts.eigvals, 1.0) ** -2.0
     weights /= weights.sum()
     if noise_std is None:
         energy = mean_square - transform.mean_g2

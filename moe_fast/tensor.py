@@ -57,7 +57,8 @@ def whiten(T2: FloatArray, n_experts: int) -> tuple[FloatArray, FloatArray, Floa
     """
     values, vectors = np.linalg.eigh(T2)
     values, vectors = values[::-1], vectors[:, ::-1]
-    root = np.sqrt(np.maximum(values[:n_experts], _SMALLEST_EIGENVALUE * max(values[0], np.finfo(float).tiny)))
+    largest = np.abs(values).max() or 1.0   # all may be negative, or zero, where rows are few
+    root = np.sqrt(np.maximum(values[:n_experts], _SMALLEST_EIGENVALUE * largest))
     return vectors[:, :n_experts] / root, vectors[:, :n_experts] * root, values
 
 
