@@ -1,0 +1,218 @@
+"""Does every kind of start give parameters that EM can begin at, for every kind of fit?"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import moe_fast as mf
+from moe_fast.activations import get_activation
+from moe_fast.design import Design, Parameters
+from moe_fast.em import maximise, overall_line
+from moe_fast.objective import Objective
+from moe_fast.rows import Rows
+from moe_fast.starts import KINDS, make_start, portfolio
+
+ALL_KINDS = ["spectral", "ransac", "kmeans", "segments", "partition", "random"]
+
+
+@pytest.fixture(scope="module")
+def sim():
+    return mf.make_moe(300, 4, 3, intercept=1.0, random_state=0)
+
+
+def assert_valid(start, design, n_experts):
+    """Finite, of the design's shapes, noise positive and of y's size, and something EM can climb from."""
+    assert isinstance(start, Parameters)
+    assert start.expert.shape == (n_experts, design.n_columns)
+    assert start.gate.shape == (n_experts - 1, design.n_gate_columns)
+    assert start.noise_std.shape == (n_experts,)
+    for array in (start.expert, start.gate, start.noise_std):
+        assert array.dtype == np.float64
+        assert array.flags.c_contiguous
+        assert np.isfinite(array).all()
+    spread = design.rows.y.std()
+    assert (start.noise_std >= 1e-4 * spread).all()
+    assert (start.noise_std < 20.0 * spread).all()
+    outcome = maximise(
+        design, start, Objective(barrier=1e-3 * spread**2), max_iter=5, tol=1e-12, newton=False
+    )
+    assert np.isfinite(outcome.objective)
+    assert outcome.history[-1] > outcome.history[0]
+
+
+def test_the_kinds_are_those_documented():
+    assert list(KINDS) == ALL_KINDS
+    for kind in ALL_KINDS:
+        assert f'"{kind}"' in mf.fit_em.__doc__
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize(("fit_intercept", "gate_intercept"), list(itertools.product([True, False], repeat=2)))
+@pytest.mark.parametrize("gate", ["softmax", "constant", "features"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_valid_for_every_design(sim, kind, fit_intercept, gate_intercept, gate, weighted):
+    """Kills: a column too many without an intercept, a gate of the experts' width, a weight forgotten."""
+    weight = np.random.default_rng(0).uniform(0.0, 2.0, 300) if weighted else None
+    Z = sim.X[:, :2] if gate == "features" else None
+    gate = "softmax" if gate == "features" else gate
+    rows = Rows.check(sim.X * 5.0 + 3.0, sim.y, weight, Z)
+    design = Design(rows, get_activation("linear"), fit_intercept, gate, gate_intercept)
+    assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu", "leaky_relu"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_valid_for_every_activation(kind, activation, dtype):
+    sim = mf.make_moe(300, 4, 3, activation=activation, dtype=dtype, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation(activation))
+    assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("n_experts", [1, 2, 4])
+def test_valid_for_every_number_of_experts(sim, kind, n_experts):
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    assert_valid(make_start(kind, design, n_experts, np.random.default_rng(1)), design, n_experts)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS[1:])
+def test_valid_with_fewer_features_than_experts(sim, kind):
+    design = Design(Rows.check(sim.X[:, :1], sim.y), get_activation("linear"))
+    assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("columns", ["constant", "copied", "scales", "year"])
+def test_valid_for_awkward_columns(sim, kind, columns):
+    """Kills: a covariance inverted as it is, a random column in raw units."""
+    X = {
+        "constant": np.column_stack([sim.X, np.full(300, 3.0)]),
+        "copied": np.column_stack([sim.X, sim.X[:, 0], sim.X[:, 1]]),
+        "scales": sim.X * [1e-6, 1e6, 1.0, 1e12],
+        "year": sim.X + 1e6,
+    }[columns]
+    for fit_intercept in (True, False):
+        design = Design(Rows.check(X, sim.y), get_activation("linear"), fit_intercept)
+        assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("n_samples", [3, 6, 12])
+def test_finite_for_few_rows(sim, kind, n_samples):
+    """Down to one row an expert, below the parameters of one. Kills: a normal matrix taken for regular."""
+    design = Design(Rows.check(sim.X[:n_samples], sim.y[:n_samples]), get_activation("linear"))
+    for seed in range(5):
+        start = make_start(kind, design, 3, np.random.default_rng(seed))
+        assert all(np.isfinite(array).all() for array in (start.expert, start.gate, start.noise_std))
+        assert (start.noise_std > 0.0).all()
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_finite_for_repeated_rows(kind):
+    """Two values of x and three of y: clusters and slices come out empty."""
+    X = np.repeat([[0.0, 1.0], [1.0, 0.0]], [30, 10], axis=0)
+    y = np.arange(40) % 3.0
+    design = Design(Rows.check(X, y), get_activation("linear"))
+    for seed in range(5):
+        start = make_start(kind, design, 2, np.random.default_rng(seed))
+        assert all(np.isfinite(array).all() for array in (start.expert, start.gate, start.noise_std))
+        assert (start.noise_std > 0.0).all()
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_same_generator_same_bits_and_others_differ(sim, kind):
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    one, again, other = (make_start(kind, design, 3, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert one.expert.tobytes() == again.expert.tobytes()
+    assert one.noise_std.tobytes() == again.noise_std.tobytes()
+    if kind != "spectral":   # its random numbers only start the power iterations
+        assert np.abs(one.expert - other.expert).max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_rows_of_weight_zero_are_not_seen(sim, kind):
+    """Kills: clusters, slices or lines of rows that do not count."""
+    rng = np.random.default_rng(0)
+    X = np.vstack([sim.X, 100.0 * rng.standard_normal((50, 4))])
+    y = np.concatenate([sim.y, 1e4 * rng.standard_normal(50)])
+    weight = np.repeat([1.0, 0.0], [300, 50])
+    with_them = Design(Rows.check(X, y, weight), get_activation("linear"))
+    without = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    one, other = (make_start(kind, design, 3, np.random.default_rng(2)) for design in (with_them, without))
+    np.testing.assert_allclose(one.expert, other.expert, atol=1e-8)
+    np.testing.assert_allclose(one.noise_std, other.noise_std, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "segments", "partition"])
+def test_one_expert_is_the_overall_line(sim, kind):
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = make_start(kind, design, 1, np.random.default_rng(0))
+    line, residual_std = overall_line(design)
+    np.testing.assert_allclose(start.expert[0], line, atol=1e-9)
+    np.testing.assert_allclose(start.noise_std, residual_std, rtol=1e-9)
+
+
+def lines(n_samples=300, seed=0):
+    """A tight line, a loose one, and x of one feature."""
+    rng = np.random.default_rng(seed)
+    x, tight = rng.uniform(-2.0, 2.0, n_samples), rng.random(n_samples) < 0.6
+    noise = np.where(tight, 0.01, 0.5) * rng.standard_normal(n_samples)
+    return x[:, None], np.where(tight, 1.0 + x, 2.0 - 3.0 * x) + noise
+
+
+def test_ransac_keeps_a_tight_line_tight():
+    """What finds tonedata's optimum. Kills: one noise for all, a quantile of the wrong rows."""
+    X, y = lines()
+    design = Design(Rows.check(X, y), get_activation("linear"))
+    start = make_start("ransac", design, 2, np.random.default_rng(0))
+    model = design.model(start)
+    assert model.coef[0, 0] == pytest.approx(1.0, abs=0.05)
+    assert model.intercept[0] == pytest.approx(1.0, abs=0.05)
+    assert start.noise_std[0] < 0.05
+    assert start.noise_std[1] > 0.1
+
+
+def test_spectral_start_is_near_the_truth():
+    sim = mf.make_moe(20_000, 5, 3, orthogonal_experts=True, random_state=0)
+    design = Design(Rows.check(sim.X * [1.0, 10.0, 0.1, 1.0, 1.0] + 5.0, sim.y), get_activation("linear"))
+    model = design.model(make_start("spectral", design, 3, np.random.default_rng(0)))
+    coef = model.coef * [1.0, 10.0, 0.1, 1.0, 1.0]
+    p = mf.match_experts(coef, sim.model.coef)
+    np.testing.assert_allclose(coef[p], sim.model.coef, atol=0.2)
+    np.testing.assert_allclose(model.expert_means(sim.X * [1.0, 10.0, 0.1, 1.0, 1.0] + 5.0)[:, p].std(0), 1, atol=0.2)
+
+
+# ---- the mixture of kinds ----
+
+
+def kinds_of(X, y, n_experts, n_starts, activation="linear"):
+    return list(portfolio(Design(Rows.check(X, y), get_activation(activation)), n_experts, n_starts))
+
+
+def test_portfolio_mixes_every_kind(sim):
+    kinds = kinds_of(sim.X, sim.y, 3, 21)
+    assert len(kinds) == 21
+    assert kinds[0] == "spectral"
+    assert kinds.count("spectral") == 1   # the same every time
+    for kind in ALL_KINDS[1:]:
+        assert kinds.count(kind) == 4
+
+
+def test_portfolio_leaves_out_what_cannot_be(sim):
+    assert "spectral" not in kinds_of(sim.X[:, :2], sim.y, 3, 20)
+    assert "ransac" not in kinds_of(sim.X, sim.y, 3, 20, activation="tanh")
+    assert kinds_of(sim.X, sim.y, 1, 20) == ["partition"]
+    even = mf.Activation("square", lambda t: t * t)
+    assert "spectral" not in kinds_of(sim.X, sim.y, 3, 20, activation=even)
+    for n_starts in (1, 2, 7):
+        assert len(kinds_of(sim.X, sim.y, 3, n_starts)) == n_starts
+
+
+def test_an_activation_without_a_spectral_start_is_fitted_all_the_same():
+    square = mf.Activation("square", lambda t: t * t, lambda t: 2.0 * t)
+    sim = mf.make_moe(300, 3, 2, activation=square, random_state=0)
+    fit = mf.fit(sim.X, sim.y, 2, activation=square, n_starts=10, random_state=0)
+    best = mf.fit_em(sim.X, sim.y, 2, init=sim.model, activation=square)
+    assert fit.log_likelihood > best.log_likelihood - 0.3
