@@ -149,8 +149,8 @@ static void responsibilities(const em_problem *s, const em_layout *o, const em_t
             for (ptrdiff_t j = 0; j < k; j++) {
                 ptrdiff_t at = j * TILE_STRIDE + i;
                 vd r = vload(t->resp + at);
-                vd log_r = vload(t->joint + at) - joint_max;
-                row -= vselect(r > vset(0.0), r * log_r, vset(0.0));
+                vd log_r = vmax(vset(-708.0), vload(t->joint + at) - joint_max); /* as vexp_down has it: never 0 log 0 */
+                row -= r * log_r;
             }
             entropy += w * row;
         }
