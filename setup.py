@@ -28,6 +28,7 @@ MODULES = {
     "_threads": [],
     "_moments": ["moment_blocks.c"],
     "_tensor": [],
+    "_solve": [],
     "_em": ["em_blocks.c"],
 }
 

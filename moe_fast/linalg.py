@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from . import _solve
+
 __all__ = ["Curvature", "lower_pairs", "solve_normal_equations"]
 
 FloatArray = NDArray[np.float64]
 
 # Squared sine of the angle between a column and the span of those before it, below which it is taken as dependent.
 _DEPENDENT = 1e-11
+
+_SMALL = 64   # columns up to which our own Cholesky beats the calls into LAPACK
 
 _EIGENVALUES_UP_TO = 300   # parameters: an eigendecomposition still costs less than a pass over moderate data
 _FLATTEST = 1e-6           # curvature, on the common scale, below which a direction is treated as this curved
@@ -37,10 +41,16 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
     -------
     solution : ndarray of shape (m, p)
     """
-    size = np.sqrt(np.einsum("mii->mi", matrices))
-    if size.size == 0:
+    p = right.shape[1]
+    if right.size == 0:
         return np.zeros_like(right)
-    if size.min() > 0.0:
+    if p <= _SMALL:
+        solution = np.empty_like(right)
+        failed = _solve.solve_small(matrices, right, solution, np.empty((p, p)), np.empty(p), _DEPENDENT)
+        if not failed:
+            return solution
+    size = np.sqrt(np.einsum("mii->mi", matrices))
+    if p > _SMALL and size.min() > 0.0:
         scaled = matrices / (size[:, :, None] * size[:, None, :])
         try:
             lower = np.linalg.cholesky(scaled)

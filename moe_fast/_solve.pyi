@@ -1,0 +1,11 @@
+from numpy import float64
+from numpy.typing import NDArray
+
+def solve_small(
+    matrices: NDArray[float64],
+    right: NDArray[float64],
+    solution: NDArray[float64],
+    lower: NDArray[float64],
+    size: NDArray[float64],
+    dependent: float,
+) -> int: ...
