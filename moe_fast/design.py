@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Activation, Code
 from .model import MixtureOfExperts
-from .rows import Rows, _span_rows
+from .rows import Rows, span_rows, worthwhile_threads
 
 __all__ = ["Design", "Parameters", "Sums"]
 
@@ -187,7 +187,7 @@ class Design:
         activation = self.activation
         code = Code.LINEAR if linear else activation.code
         n_experts = parameters.n_experts
-        parts, size, longest, work = self._space(n_experts, want, code == Code.CUSTOM)
+        parts, size, longest, n_threads, work = self._space(n_experts, want, code == Code.CUSTOM)
         rows, Z = self.rows, self.Z
         total, sums = np.zeros(size), np.empty(size)
         for span in rows.spans(longest):
@@ -197,7 +197,7 @@ class Design:
                 None if rows.weight is None else rows.weight[span],
                 self.standard, self.gate_standard, self.fit_intercept, self.gate_intercept,
                 parameters.expert, parameters.gate, parameters.noise_std, code, activation.slope,
-                *curve, want, sums, None if resp is None else resp[span], work, rows.n_threads,
+                *curve, want, sums, None if resp is None else resp[span], work, n_threads,
             )
             total += sums
         result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2])
@@ -212,13 +212,16 @@ class Design:
             shape = d, e, n_experts, self.fit_intercept, self.gate_intercept
             layout, size = _em.layout(*shape, want)
             parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in layout.items()}
-            longest = 1 << 15 if custom else _span_rows(n_experts * self.n_columns**2)
+            # Multiplications: a Gram an expert, and some thirty for the exponentials of each.
+            work_per_row = n_experts * (self.n_columns**2 + 30)
+            longest = 1 << 15 if custom else span_rows(work_per_row)
             work = np.empty(
                 _em.work_size(
                     min(longest, self.rows.n_samples), *shape, self.Z is not None, want, self.rows.n_threads
                 )
             )
-            self._workspace[key] = parts, size, longest, work
+            n_threads = worthwhile_threads(self.rows.n_threads, self.rows.n_samples, work_per_row)
+            self._workspace[key] = parts, size, longest, n_threads, work
         return self._workspace[key]
 
     def _curve(self, span: slice, expert: FloatArray, want: int) -> _Curve:

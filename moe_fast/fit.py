@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from . import _em
-from .activations import Activation, get_activation
-from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
-from .config import one_blas_thread, resolve_threads
-from .design import Design, Parameters, Sums
-from .em import Outcome, State, maximise, overall_line
-from .exceptions import ConvergenceWarning
-from .information import hessian, scales
-from .linalg import Curvature
+from .activations import Activation
+from .checks import check_integer
+from .config import one_blas_thread
 from .model import MixtureOfExperts
-from .objective import Objective
-from .result import FitResult, StartReport
-from .rows import Rows
-from .separation import may_separate, separated_experts
-from .starts import KINDS, make_start, portfolio
+from .race import default_starts, race
+from .result import FitResult
+from .starts import KINDS, make_start
+from .task import Callback, Start, Task
 
 __all__ = ["fit", "fit_em", "fit_gate"]
-
-FloatArray = NDArray[np.float64]
-Callback = Callable[[State], object]
-
-# The barrier on noise_std: b = 2 (c s)^2 with s the residual of one overall line. c = 0.02 makes spikes on a few
-# equal rows lose, and moves tonedata's optimum (noise 0.0045) by 0.03 in log-likelihood.
-_BARRIER = 0.02
-# Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
-_COLLAPSED = 1e-6
-
-_RACE_ITER = 20           # EM iterations before a start is judged
-_RACE_TOL = 1e-6
-_RACE_ROWS = 5000         # of large data: enough to tell good starts from bad, 50 rows a parameter at least
-_SAMPLE_ROWS = 50_000     # of large data, climbed on first: its maximum and curvature are those of all rows, but for
-_SAMPLE_ROWS_PER_PARAMETER = 200   # errors of a few per cent, which the passes over all rows take out
-_SAMPLE_TOL = 1e-7
-_SMALL = 2000             # rows up to which every start is run: they cost next to nothing
-_AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
-_DUPLICATE = 1e-6         # objectives so close, per row, with responsibilities alike, are one optimum
 
 
 @one_blas_thread()
@@ -138,7 +105,7 @@ def fit(
     >>> result.converged, result.model.noise_std.round(1).tolist()
     (True, [0.1, 0.1])
     """
-    task = _Task.check(
+    task = Task.check(
         X, y, n_experts, activation=activation, noise=noise, fit_intercept=fit_intercept, gate=gate,
         gate_intercept=gate_intercept, gate_features=gate_features, sample_weight=sample_weight,
         time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads, random_state=random_state,
@@ -147,8 +114,8 @@ def fit(
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
     task.check_kind(init, ("auto", *KINDS))
-    n_starts = task.default_starts() if n_starts is None else check_integer(n_starts, "n_starts", 1)
-    return task.finish(task.race(init, n_starts))
+    n_starts = default_starts(task) if n_starts is None else check_integer(n_starts, "n_starts", 1)
+    return task.finish(race(task, init, n_starts))
 
 
 @one_blas_thread()
@@ -181,8 +148,8 @@ def fit_em(
     X, y, n_experts, activation, noise, fit_intercept, gate, gate_intercept, gate_features, sample_weight
         As for `fit`.
     init : str or MixtureOfExperts, default "random"
-        Kind of start: "random", "partition", "kmeans", "segments", "ransac", "spectral"; or a model of the same
-        shape.
+        Kind of start: "random", "partition", "kmeans", "kmeans_x", "segments", "segments_y", "ransac", "tree",
+        "local", "growth", "spectral"; or a model of the same shape.
     n_init : int, default 1
         Starts of that kind; the best end is kept.
     time_limit, max_iter, tol, n_threads, random_state, callback
@@ -204,7 +171,7 @@ def fit_em(
     ConvergenceWarning
         If the fit did not converge, or an expert collapsed and the penalised fit was kept.
     """
-    task = _Task.check(
+    task = Task.check(
         X, y, n_experts, activation=activation, noise=noise, fit_intercept=fit_intercept, gate=gate,
         gate_intercept=gate_intercept, gate_features=gate_features, sample_weight=sample_weight,
         time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads, random_state=random_state,
@@ -215,7 +182,8 @@ def fit_em(
         return task.finish([task.start_from(init)])
     task.check_kind(init, tuple(KINDS))
     starts = [
-        _Start(init, index, make_start(init, task.design, task.n_experts, task.rng)) for index in range(n_init)
+        Start(init, index, make_start(init, task.design, task.n_experts, task.rng, task.objective()))
+        for index in range(n_init)
     ]
     return task.finish(starts)
 
@@ -256,376 +224,10 @@ def fit_gate(
     """
     if not isinstance(model, MixtureOfExperts):
         raise TypeError(f"model must be a MixtureOfExperts, got {type(model).__name__}")
-    task = _Task.check(
+    task = Task.check(
         X, y, model.n_experts, activation=model.activation, noise=model.noise_std,
         fit_intercept=True, gate=model.gate, gate_intercept=gate_intercept, gate_features=gate_features,
         sample_weight=sample_weight, time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads,
         random_state=0, callback=callback, move_experts=False,
     )
     return task.finish([task.start_from(model)])
-
-
-# ---- the work behind all three ----
-
-
-@dataclass
-class _Start:
-    """A start on its way: where it stands, and what the report will say of it."""
-
-    kind: str
-    index: int
-    parameters: Parameters
-    value: float = -np.inf          # objective per unit of weight
-    log_likelihood: float = -np.inf  # per unit of weight
-    n_iter: int = 0
-    status: str = "finished"
-
-    def report(self, weight: float) -> StartReport:
-        return StartReport(self.kind, self.index, float(self.log_likelihood * weight), self.n_iter, self.status)
-
-
-@dataclass
-class _Task:
-    """Checked arguments of a fit, and the steps that fits are made of."""
-
-    design: Design
-    n_experts: int
-    noise: str | FloatArray
-    tol: float
-    max_iter: int
-    rng: np.random.Generator
-    names: dict[str, Any]
-    callback: Callback | None = None
-    deadline: float = np.inf
-    newton: bool = True
-    move_experts: bool = True
-    began: float = field(default_factory=time.perf_counter)
-    stopped: bool = False            # by the callback
-    n_read_elsewhere: float = 0.0    # rows read of samples
-
-    @classmethod
-    def check(
-        cls, X: Any, y: Any, n_experts: Any, *, activation: Any, noise: Any, fit_intercept: Any, gate: Any,
-        gate_intercept: Any, gate_features: Any, sample_weight: Any, time_limit: Any, max_iter: Any, tol: Any,
-        n_threads: Any, random_state: Any, callback: Any, newton: Any = True, move_experts: bool = True,
-    ) -> _Task:
-        began = time.perf_counter()
-        n_experts = check_integer(n_experts, "n_experts", 1)
-        activation = get_activation(activation)
-        check_choice(gate, "gate", ("softmax", "constant"))
-        flags = {"fit_intercept": fit_intercept, "gate_intercept": gate_intercept, "newton": newton}
-        for name, flag in flags.items():
-            if not isinstance(flag, bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {flag!r}")
-        if gate == "constant" and gate_features is not None:
-            raise ValueError('gate_features were given, but gate="constant" has no features')
-        noise = _check_noise(noise, n_experts)
-        max_iter = check_integer(max_iter, "max_iter", 0)
-        if tol is not None:
-            tol = check_positive(tol, "tol")
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback must be callable, got {type(callback).__name__}")
-        deadline = np.inf if time_limit is None else began + check_positive(time_limit, "time_limit")
-        rng = check_random_state(random_state)
-        names = {
-            "feature_names": feature_names(X),
-            "gate_feature_names": None if gate_features is None else feature_names(gate_features),
-            "target_name": y.name if isinstance(getattr(y, "name", None), str) else None,
-        }
-        rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
-        if n_experts > rows.n_counted:
-            raise ValueError(
-                f"n_experts = {n_experts} is more than the {rows.n_counted} rows"
-                + (" of positive weight" if rows.weight is not None else "")
-            )
-        design = Design(rows, activation, bool(fit_intercept), gate, bool(gate_intercept))
-        if tol is None:
-            tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
-        return cls(
-            design, n_experts, noise, tol, max_iter, rng, names, callback, deadline, bool(newton), move_experts, began
-        )
-
-    # ---- starts ----
-
-    def check_kind(self, init: Any, kinds: tuple[str, ...]) -> None:
-        check_choice(init, "init", kinds)
-        n_features = self.design.rows.n_features
-        if init == "spectral" and n_features < self.n_experts:
-            raise ValueError(
-                f"init='spectral' needs at least as many features as experts; got {n_features} features and "
-                f"n_experts = {self.n_experts}"
-            )
-
-    def start_from(self, model: MixtureOfExperts) -> _Start:
-        """A start from a user's model, which must be of this fit's shape."""
-        design = self.design
-        shapes = {
-            "n_experts": (model.n_experts, self.n_experts),
-            "n_features": (model.n_features, design.rows.n_features),
-            "n_gate_features": (model.n_gate_features, design.gate_standard.shape[1]),
-        }
-        for name, (has, wanted) in shapes.items():
-            if has != wanted:
-                raise ValueError(f"init is a model with {name} = {has}; this fit has {name} = {wanted}")
-        if model.activation != design.activation:
-            raise ValueError(f"init is a model with activation {model.activation}; this fit has {design.activation}")
-        for flag, name, values in (
-            (design.fit_intercept, "fit_intercept", model.intercept),
-            (design.gate_intercept, "gate_intercept", model.gate_intercept),
-        ):
-            if not flag and values.any():
-                raise ValueError(f"init is a model with intercepts, but {name} is False")
-        parameters = design.parameters(model)
-        if not isinstance(self.noise, str):
-            parameters = Parameters(parameters.expert, parameters.gate, self.noise)
-        return _Start("model", 0, parameters)
-
-    def default_starts(self) -> int:
-        n = self.design.rows.n_counted
-        return int(np.clip(60 * (2000 / n) ** 0.7, 12, 60))
-
-    def race(self, init: str, n_starts: int) -> list[_Start]:
-        """Short runs of many starts, on a sample where there are many rows; the leaders, best first, then the rest."""
-        full, k = self.design, self.n_experts
-        n_race = max(_RACE_ROWS, 50 * k * full.n_columns)
-        sampled = full.rows.n_counted > 2 * n_race
-        design = full.on(full.rows.sample(n_race, self.rng)) if sampled else full
-        objective = self.objective(barrier=self.barrier(design))
-        kinds = portfolio(design, k, n_starts) if init == "auto" else [init] * n_starts
-        starts: list[_Start] = []
-        for index, kind in enumerate(kinds):
-            if time.perf_counter() > self.deadline and starts:
-                break
-            start = _Start(kind, index, self.with_held_noise(make_start(kind, design, k, self.rng)))
-            self.run(start, design, objective, _RACE_ITER, _RACE_TOL)
-            starts.append(start)
-            if full.rows.n_counted > _SMALL and _agree(starts):
-                break
-        starts.sort(key=lambda start: (start.status == "degenerate", -start.value))
-        leaders = _distinct(starts, 2 if sampled else 8)
-        for start in leaders:
-            self.run(start, design, objective, 200, 1e-7, newton=True)
-        if sampled:
-            self.n_read_elsewhere += design.rows.n_read
-        leaders.sort(key=lambda start: (start.status == "degenerate", -start.value))
-        finalists = leaders[: 1 if sampled else 2]
-        others = [start for start in starts if start not in finalists]
-        for start in others:
-            if start.status == "finished":
-                start.status = "eliminated"
-        return finalists + others
-
-    def run(
-        self, start: _Start, design: Design, objective: Objective, max_iter: int, tol: float, newton: bool = False
-    ) -> None:
-        """Run a start a little further."""
-        outcome = maximise(
-            design, start.parameters, objective, max_iter=max_iter, tol=tol, newton=newton, callback=self.out_of_time
-        )
-        weight = design.rows.total_weight
-        start.parameters = outcome.parameters
-        start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
-        start.n_iter += outcome.n_iter
-        start.status = "degenerate" if self.too_small(design, outcome.sums).any() else "finished"
-
-    def with_held_noise(self, parameters: Parameters) -> Parameters:
-        if isinstance(self.noise, str):
-            if self.noise == "shared":
-                common = float(np.sqrt(np.mean(parameters.noise_std**2)))
-                return Parameters(parameters.expert, parameters.gate, np.full(self.n_experts, common))
-            return parameters
-        return Parameters(parameters.expert, parameters.gate, self.noise)
-
-    # ---- rules ----
-
-    def objective(self, barrier: float = 0.0) -> Objective:
-        return Objective(self.noise, barrier, self.move_experts)
-
-    @cached_property
-    def residual_std(self) -> float:
-        """What one line for all rows leaves of y, the scale of rules about noise_std; from a sample of large data."""
-        rows = self.design.rows
-        step = -(-rows.n_samples // _SAMPLE_ROWS)
-        return overall_line(self.design if step == 1 else self.design.on(rows.take(slice(None, None, step))))[1]
-
-    def barrier(self, design: Design) -> float:
-        if not isinstance(self.noise, str):
-            return 0.0
-        return 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight
-
-    def too_small(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
-        """Which experts hold less than max(3, d + 2) rows, or n / (4k) where the data is too small for that."""
-        rows = design.rows
-        least = min(max(3, rows.n_features + 2), rows.n_counted / (4 * self.n_experts))
-        return sums.weight < least * rows.unit_weight
-
-    def out_of_time(self, state: State) -> bool:
-        return time.perf_counter() > self.deadline
-
-    def watch(self, state: State) -> bool:
-        if self.callback is not None and self.callback(state):
-            self.stopped = True
-        return self.stopped or self.out_of_time(state)
-
-    # ---- the finish ----
-
-    def finish(self, starts: list[_Start]) -> FitResult:
-        """Run the starts that are still in the race to the end, without the barrier, and report the best."""
-        design = self.design
-        running = [start for start in starts if start.status == "finished"] or starts[:1]
-        weight = design.rows.total_weight
-        ends: list[tuple[Outcome, list[int]]] = []
-        for start in running:
-            outcome, collapsed = self.finish_one(start)
-            start.log_likelihood = outcome.log_likelihood / weight
-            start.n_iter += outcome.n_iter
-            ends.append((outcome, collapsed))
-        best = max(range(len(ends)), key=lambda i: (not ends[i][1], ends[i][0].objective))
-        running[best].status = "winner"
-        return self.report(*ends[best], starts)
-
-    def finish_one(self, start: _Start) -> tuple[Outcome, list[int]]:
-        """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
-        design = self.design
-        parameters = self.with_held_noise(start.parameters)
-        climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch)
-        outcome = climb(*self.approach(parameters), smallest_noise=self.smallest_noise)
-        small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
-        if not outcome.collapsed and not small:
-            return outcome, []
-        if not isinstance(self.noise, str) or not self.move_experts:
-            return outcome, []
-        penalised = climb(parameters, self.objective(self.barrier(design)))
-        if not outcome.collapsed and self.too_small(design, penalised.sums).any():
-            return outcome, []    # few rows with the barrier too: a small expert, not a spike
-        return penalised, list(outcome.collapsed) or small
-
-    @property
-    def smallest_noise(self) -> float:
-        """Below this an expert has collapsed."""
-        return _COLLAPSED * self.residual_std if self.move_experts and isinstance(self.noise, str) else 0.0
-
-    def approach(self, parameters: Parameters) -> tuple[Parameters, Objective, Curvature | None]:
-        """Climb on a sample of large data until that no longer helps.
-
-        The maximum of the sample is near that of all rows, and so is its second derivative: from there a few passes for
-        the gradient alone finish the fit. Nothing is taken from a sample in which an expert collapses.
-        """
-        design, objective = self.design, self.objective()
-        n_free = parameters.expert.size + parameters.gate.size + parameters.n_experts
-        n_rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_free)
-        if not self.newton or self.max_iter == 0 or design.rows.n_counted < 4 * n_rows:
-            return parameters, objective, None
-        sample = design.on(design.rows.sample(n_rows, self.rng))
-        outcome = maximise(
-            sample, parameters, objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
-            smallest_noise=self.smallest_noise, callback=self.out_of_time,
-        )
-        sums = sample.run(outcome.parameters, _em.INFORMATION)
-        self.n_read_elsewhere += sample.rows.n_read
-        if outcome.collapsed or self.too_small(sample, sums).any():
-            return parameters, objective, None
-        ratio = design.rows.total_weight / sample.rows.total_weight
-        curvature = Curvature.factor(
-            ratio * hessian(sums, outcome.parameters, objective),
-            math.sqrt(ratio) * scales(sums, outcome.parameters, objective),
-        )
-        return outcome.parameters, objective, curvature if curvature is not None and curvature.definite else None
-
-    def report(self, outcome: Outcome, collapsed: list[int], starts: list[_Start]) -> FitResult:
-        design, weight = self.design, self.design.rows.total_weight
-        # The gate's curvature tells a gate that separates; only a steep one can.
-        steep = may_separate(outcome.parameters)
-        sums = design.run(outcome.parameters, _em.ENTROPY | (_em.GATE_GRAM if steep else 0))
-        model = design.model(outcome.parameters, **self.names)
-        order = model.documented_order(sums.gate_weight / weight)
-        where = np.argsort(order)
-        separated = separated_experts(outcome.parameters, sums) if steep else ()
-        self.warn(outcome, collapsed, where)
-        k = self.n_experts
-        n_parameters = outcome.parameters.gate.size
-        if self.move_experts:
-            n_parameters += outcome.parameters.expert.size
-            n_parameters += {"per_expert": k, "shared": 1}[self.noise] if isinstance(self.noise, str) else 0
-        return FitResult(
-            model=model.permute(order),
-            log_likelihood=float(sums.log_likelihood),
-            n_parameters=n_parameters,
-            n_samples=weight,
-            n_iter=outcome.n_iter,
-            n_passes=(design.rows.n_read + self.n_read_elsewhere) / design.rows.n_samples,
-            converged=outcome.converged,
-            history=np.array(outcome.history),
-            entropy=float(sums.entropy),
-            mixing_weights=sums.gate_weight[order] / weight,
-            effective_sizes=sums.weight[order],
-            starts=tuple(start.report(weight) for start in sorted(starts, key=lambda start: start.index)),
-            penalised=bool(collapsed),
-            separated=tuple(sorted(int(where[expert]) for expert in separated)),
-            barrier=self.barrier(design) if collapsed else 0.0,
-            seconds=time.perf_counter() - self.began,
-        )
-
-    def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp]) -> None:
-        def named(experts: list[int]) -> str:   # counted from 1, in the documented order
-            return ", ".join(str(number) for number in np.sort(where[experts] + 1))
-
-        if collapsed:
-            warnings.warn(
-                f"expert {named(collapsed)} collapsed on rows that it fits exactly, where the likelihood has no "
-                f"maximum; the fit with a weak barrier on noise_std was kept. Fewer experts, or noise='shared', may "
-                f"suit the data better",
-                ConvergenceWarning, stacklevel=6,
-            )
-        small = np.flatnonzero(self.too_small(self.design, outcome.sums)).tolist()
-        if small and self.move_experts:
-            warnings.warn(
-                f"expert {named(small)} holds fewer rows than it has parameters for: the data may not support "
-                f"n_experts = {self.n_experts}; try fewer",
-                ConvergenceWarning, stacklevel=6,
-            )
-        if not outcome.converged and not self.stopped:
-            if outcome.n_iter >= self.max_iter:
-                advice = f"raise max_iter (now {self.max_iter}), or tol"
-            elif self.deadline < np.inf:
-                advice = "raise time_limit, or tol"
-            else:
-                advice = "no step gains more, to rounding; raise tol"
-            warnings.warn(
-                f"not converged after {outcome.n_iter} iterations: the last gain was {outcome.gain:.3g} per row, "
-                f"tol is {self.tol:.3g}; {advice}",
-                ConvergenceWarning, stacklevel=6,
-            )
-
-
-def _check_noise(noise: Any, n_experts: int) -> str | FloatArray:
-    if isinstance(noise, str):
-        return check_choice(noise, "noise", ("per_expert", "shared"))
-    if np.ndim(noise) == 0:
-        return np.full(n_experts, check_positive(noise, "noise"))
-    held = check_vector(noise, "noise")
-    if held.shape != (n_experts,):
-        raise ValueError(f"noise has shape {held.shape}, expected (n_experts,) = ({n_experts},) or one number")
-    if not (held > 0.0).all():
-        raise ValueError(f"noise must be positive, got {held.tolist()}")
-    return held.copy()
-
-
-def _agree(starts: list[_Start]) -> bool:
-    """Whether eight starts or more keep ending at the same best."""
-    best = max(start.value for start in starts)
-    at_best = sum(start.value > best - _AGREE and start.status != "degenerate" for start in starts)
-    return len(starts) >= 8 and at_best >= len(starts) / 2
-
-
-def _distinct(starts: list[_Start], most: int) -> list[_Start]:
-    """The first `most` of sorted starts, near-duplicates of a better one left out and marked."""
-    kept: list[_Start] = []
-    for start in starts:
-        if len(kept) == most:
-            break
-        if any(abs(start.value - other.value) < _DUPLICATE for other in kept):
-            start.status = "duplicate"
-        elif start.status != "degenerate" or not kept:
-            kept.append(start)
-    return kept

@@ -139,15 +139,17 @@ class Rows:
         coefficients = np.array(polynomial, dtype=np.float64)
         total = np.zeros(_moments.sums_size(order, d, n_directions))
         sums = np.empty_like(total)
-        longest = _span_rows(d * d if order == _moments.SECOND else d * (1 + n_directions))
+        work_per_row = d * d if order == _moments.SECOND else d * (1 + n_directions)
+        longest = span_rows(work_per_row)
         work = np.empty(
             _moments.work_size(order, min(longest, self.n_samples), d, n_directions, self.n_threads)
         )
+        n_threads = worthwhile_threads(self.n_threads, self.n_samples, work_per_row)
         for span in self.spans(longest):
             part = None if weight is None else weight[span]
             _moments.moment_pass(
                 order, self.X[span], self.y[span], part, coefficients, standard, directions,
-                sums, work, self.n_threads,
+                sums, work, n_threads,
             )
             total += sums
         return total
@@ -162,7 +164,12 @@ class Rows:
         return _column_moments(Rows(self.gate_features, self.y, self.weight, n_threads=self.n_threads))
 
 
-def _span_rows(work_per_row: int) -> int:
+def worthwhile_threads(n_threads: int, n_rows: int, work_per_row: int) -> int:
+    """As many threads as have enough to do: to wake one costs as much as about 2^18 multiplications."""
+    return max(1, min(n_threads, n_rows * work_per_row >> 18))
+
+
+def span_rows(work_per_row: int) -> int:
     """Rows of one kernel call: about 0.1 s of work at most, so that Python sees Ctrl-C between calls."""
     return max(1 << 14, (1 << 31) // max(work_per_row, 1) // 256 * 256)
 

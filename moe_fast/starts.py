@@ -6,20 +6,25 @@ large), in the design's coordinates.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
+from scipy.special import logsumexp
 
 from .activations import Code, has_label_transform
 from .design import Design, Parameters
+from .em import maximise
 from .linalg import solve_normal_equations
 from .moments import Score
+from .objective import Objective
 from .spectral import spectral
 
-__all__ = ["KINDS", "make_start", "portfolio"]
+__all__ = ["KINDS", "make_start", "portfolio", "swap_expert"]
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -28,6 +33,11 @@ _RANSAC_TRIES = 20          # lines a sequential RANSAC looks at for each expert
 _RANSAC_QUANTILE = 0.25     # of the absolute residuals: the line with the smallest wins
 _NORMAL_QUANTILE = 0.3186   # the same quantile of |N(0, 1)|
 _INLIER = 2.5               # robust standard deviations within which a row belongs to a line
+_MOST_ROWS = 20_000         # that a start is made from, but for the spectral, which reads them in passes
+_TREE_DIRECTIONS, _TREE_CUTS = 4, 8
+_LOCAL_LINES = 60           # neighbourhoods that get a line
+_GROWTH_ITER = 15           # EM iterations after each expert that is added
+_RIDGE = 1e-2               # within-class variance added to a gate fitted to labels: it must not be too sure
 _SMALLEST_NOISE = 1e-3      # of the overall residual: where a start's own residuals vanish
 
 
@@ -56,10 +66,7 @@ def kmeans(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
     mean, std = _center_and_spread(design)
     x = design.expert_matrix[:, int(design.fit_intercept) :]
     points = np.column_stack([x, (design.rows.y - mean) / std])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)   # an empty cluster: its expert gets a line at random
-        _, labels = kmeans2(points, n_experts, iter=20, minit="++", rng=rng)
-    return from_labels(design, labels, n_experts, rng)
+    return from_labels(design, _clusters(points, n_experts, rng), n_experts, rng)
 
 
 def segments(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
@@ -114,23 +121,161 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
 
 
-KINDS: dict[str, Callable[[Design, int, np.random.Generator], Parameters]] = {
+def segments_of_y(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
+    """Slices of y, and a gate fitted to them."""
+    cuts = np.sort(rng.random(n_experts - 1)) if rng.random() < 0.5 else np.arange(1, n_experts) / n_experts
+    y = design.rows.y
+    return from_labels(design, np.searchsorted(np.quantile(y, cuts), y), n_experts, rng, fit_gate=True)
+
+
+def kmeans_of_x(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
+    """Clusters of x, and a gate fitted to them."""
+    x = design.expert_matrix[:, int(design.fit_intercept) :]
+    return from_labels(design, _clusters(x, n_experts, rng), n_experts, rng, fit_gate=True)
+
+
+def tree(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
+    """A greedy model tree: the split of a leaf that most lowers sum_j n_j log s_j, until there is a leaf an expert.
+
+    Looks at a few random directions of x (or its one feature), at eight quantiles drawn at random.
+    """
+    D, y = design.expert_matrix, design.rows.y
+    p, first = D.shape[1], int(design.fit_intercept)
+    x = D[:, first:]
+    labels = np.zeros(len(y), dtype=np.intp)
+    cost = {0: _line_cost(D, y)}
+    for new in range(1, n_experts):
+        best = (np.inf, 0, None)
+        for leaf in range(new):
+            rows = np.flatnonzero(labels == leaf)
+            if len(rows) < 2 * (p + 2):
+                continue
+            for _ in range(1 if x.shape[1] == 1 else _TREE_DIRECTIONS):
+                along = x[rows] @ rng.standard_normal(x.shape[1])
+                for cut in np.quantile(along, rng.uniform(0.05, 0.95, _TREE_CUTS)):
+                    right = along > cut
+                    if min(np.count_nonzero(right), np.count_nonzero(~right)) < p + 2:
+                        continue
+                    change = _line_cost(D[rows[right]], y[rows[right]]) + _line_cost(D[rows[~right]], y[rows[~right]])
+                    if change - cost[leaf] < best[0]:
+                        best = (change - cost[leaf], leaf, rows[right])
+        if best[2] is None:
+            break
+        labels[best[2]] = new
+        for leaf in (best[1], new):
+            cost[leaf] = _line_cost(D[labels == leaf], y[labels == leaf])
+    return from_labels(design, labels, n_experts, rng)
+
+
+def local(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
+    """Lines through neighbourhoods of random rows, clustered by their coefficients."""
+    D, y = design.expert_matrix, design.rows.y
+    n_samples, p = D.shape
+    points = np.column_stack([D[:, int(design.fit_intercept) :], (y - y.mean()) / max(y.std(), 1e-300)])
+    n_near = min(n_samples, rng.integers(p + 2, max(p + 3, min(5 * p, n_samples // n_experts) + 1)))
+    lines = []
+    for anchor in rng.choice(n_samples, min(n_samples, _LOCAL_LINES)):
+        near = np.argpartition(np.sum((points - points[anchor]) ** 2, axis=1), n_near - 1)[:n_near]
+        lines.append(_least_squares(D[near], y[near]))
+    lines_ = np.array(lines)
+    scale = np.maximum(np.median(np.abs(lines_ - np.median(lines_, axis=0)), axis=0), 1e-300)
+    of_line = _clusters(np.clip((lines_ - np.median(lines_, axis=0)) / scale, -10.0, 10.0), n_experts, rng)
+    expert = random_parameters(design, n_experts, rng).expert
+    for k in range(n_experts):
+        if np.any(of_line == k):
+            expert[k] = np.median(lines_[of_line == k], axis=0)
+    labels = np.argmin(np.abs(y[:, np.newaxis] - D @ expert.T), axis=1)
+    return from_labels(design, labels, n_experts, rng)
+
+
+def growth(design: Design, n_experts: int, rng: np.random.Generator, objective: Objective) -> Parameters:
+    """From one expert up: each new one begins on the rows the others explain worst, then EM for a while."""
+    parameters = from_labels(design, np.zeros(design.rows.n_samples, dtype=np.intp), 1, rng)
+    free = replace(objective, noise=objective.noise if isinstance(objective.noise, str) else "per_expert")
+    for _ in range(1, n_experts):
+        parameters = add_expert(design, parameters, rng)
+        parameters = maximise(design, parameters, free, max_iter=_GROWTH_ITER, tol=1e-5, newton=False).parameters
+    return parameters
+
+
+# ---- moves from one model to another ----
+
+
+def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
+    """One expert more, a line through some of the rows that the model explains worst."""
+    D, y = design.expert_matrix, design.rows.y
+    n_samples, p = D.shape
+    density = log_density(design, parameters)
+    n_worst = min(n_samples, max(3 * p, int(n_samples * rng.uniform(0.05, 0.4))))
+    worst = np.argpartition(density, n_worst - 1)[:n_worst]
+    rows = worst if rng.random() < 0.5 else rng.choice(worst, min(n_worst, p + 1), replace=False)
+    line = _least_squares(D[rows], y[rows])
+    residual = np.abs(y[worst] - D[worst] @ line)
+    noise_std = max(float(np.quantile(residual, 0.5)) / 0.6745, 0.1 * float(parameters.noise_std.min()))
+    logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(n_samples)])
+    own_gate = np.zeros((1, design.n_gate_columns))
+    if design.gate_intercept:   # a share of one in k
+        own_gate[0, 0] = float(np.mean(logsumexp(logits, axis=1))) - math.log(parameters.n_experts)
+    return Parameters(
+        np.vstack([line, parameters.expert]),
+        np.vstack([own_gate, parameters.gate]),
+        np.concatenate([[noise_std], parameters.noise_std]),
+    )
+
+
+def drop_expert(parameters: Parameters, k: int) -> Parameters:
+    """One expert less; the odds between the others stay."""
+    kept = np.delete(np.arange(parameters.n_experts), k)
+    gate = np.vstack([parameters.gate, np.zeros((1, parameters.gate.shape[1]))])[kept]
+    return Parameters(
+        np.ascontiguousarray(parameters.expert[kept]),
+        np.ascontiguousarray(gate[:-1] - gate[-1]),
+        parameters.noise_std[kept],
+    )
+
+
+def swap_expert(design: Design, parameters: Parameters, k: int, rng: np.random.Generator) -> Parameters:
+    """Expert k taken away, and one put where the others explain worst."""
+    return add_expert(design, drop_expert(parameters, k), rng)
+
+
+def log_density(design: Design, parameters: Parameters) -> FloatArray:
+    """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
+    mean = design.activation.g(design.expert_matrix @ parameters.expert.T)
+    logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
+    z = np.clip((design.rows.y[:, np.newaxis] - mean) / parameters.noise_std, -1e100, 1e100)
+    return logsumexp(logits - 0.5 * z * z - np.log(parameters.noise_std), axis=1) - logsumexp(logits, axis=1)
+
+
+# In the order in which a race draws them. Later kinds seldom win where earlier ones do not, but sometimes do.
+KINDS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
+    "growth": growth,
     "ransac": ransac,
+    "tree": tree,
     "kmeans": kmeans,
-    "segments": segments,
     "partition": random_partition,
+    "segments": segments,
     "random": random_parameters,
+    "kmeans_x": kmeans_of_x,
+    "local": local,
+    "segments_y": segments_of_y,
 }
 
-_LINEAR_ONLY = {"ransac"}
+_LINEAR_ONLY = {"ransac", "tree", "local"}
 
 
-def make_start(kind: str, design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
+def make_start(
+    kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective
+) -> Parameters:
     """One start of the kind named, made from the rows that count."""
     weight = design.rows.weight
     if weight is not None and not weight.all():
         design = design.on(design.rows.take(np.flatnonzero(weight)))
+    if kind != "spectral" and design.rows.n_samples > _MOST_ROWS:
+        design = design.on(design.rows.sample(_MOST_ROWS, rng))
+    if kind == "growth":
+        return growth(design, n_experts, rng, objective)
     return KINDS[kind](design, n_experts, rng)
 
 
@@ -153,8 +298,10 @@ def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
 # ---- shared by the kinds ----
 
 
-def from_labels(design: Design, labels: Labels, n_experts: int, rng: np.random.Generator) -> Parameters:
-    """Experts fitted to the rows of each label, one noise, a flat gate."""
+def from_labels(
+    design: Design, labels: Labels, n_experts: int, rng: np.random.Generator, fit_gate: bool = False
+) -> Parameters:
+    """Experts fitted to the rows of each label, one noise, a gate that is flat or tells the labels apart."""
     D, y, weight = design.expert_matrix, design.rows.y, design.rows.weight
     first = int(design.fit_intercept)
     expert = random_parameters(design, n_experts, rng).expert   # for labels with too few rows
@@ -170,7 +317,36 @@ def from_labels(design: Design, labels: Labels, n_experts: int, rng: np.random.G
         expert[:, first:] /= np.maximum(np.linalg.norm(expert[:, first:], axis=1, keepdims=True), 1e-12)
         expert[:, :first] = 0.0
         noise_std = _center_and_spread(design)[1]
-    return _with_flat_gate(design, expert, np.full(n_experts, noise_std))
+    start = _with_flat_gate(design, expert, np.full(n_experts, noise_std))
+    return replace(start, gate=_discriminant(design, labels, n_experts)) if fit_gate else start
+
+
+def _discriminant(design: Design, labels: Labels, n_experts: int) -> FloatArray:
+    """A gate for the labels: the linear discriminant, which is the softmax gate of normal classes of one covariance."""
+    Z, first = design.gate_matrix, int(design.gate_intercept)
+    z = Z[:, first:]
+    counts = np.bincount(labels, minlength=n_experts) + 1.0
+    means = np.stack([z[labels == k].sum(axis=0) for k in range(n_experts)]) / counts[:, np.newaxis]
+    within = z - means[labels]
+    cov = within.T @ within / len(z) + _RIDGE * np.eye(z.shape[1])
+    coef = np.linalg.solve(cov, means.T).T
+    gate = np.zeros((n_experts, Z.shape[1]))
+    gate[:, first:] = coef
+    if first:
+        gate[:, 0] = np.log(counts) - 0.5 * np.sum(coef * means, axis=1)
+    return np.ascontiguousarray(gate[:-1] - gate[-1])
+
+
+def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> Labels:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)   # an empty cluster: its expert gets a line at random
+        return kmeans2(points, n_clusters, iter=20, minit="++", rng=rng)[1]
+
+
+def _line_cost(D: FloatArray, y: FloatArray) -> float:
+    """n log s of the line through some rows; the smallest s is that of rounding."""
+    residual = y - D @ _least_squares(D, y)
+    return len(y) * math.log(max(math.sqrt(float(residual @ residual) / len(y)), 1e-8 * (np.abs(y).max() + 1e-300)))
 
 
 def _with_flat_gate(design: Design, expert: FloatArray, noise_std: FloatArray) -> Parameters:

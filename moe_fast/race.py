@@ -1,0 +1,162 @@
+"""The race of starts: short runs of many, the best run on, moves from the leader, until time is better spent otherwise.
+
+No kind of start wins everywhere, and how often a good one is found depends on the data far more than on theory
+(docs/starts.md). So the race is broad: every kind in turn, in rounds; and it goes on as long as its finds disagree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from .design import Design
+from .em import maximise
+from .starts import make_start, portfolio, swap_expert
+from .task import Start, Task
+
+__all__ = ["default_starts", "race"]
+
+_SHORT_ITER = 25          # EM iterations before a start is judged
+_SHORT_TOL = 1e-6
+_LONG_ITER = 200          # for those that are run on, with Newton's method
+_LONG_TOL = 1e-8
+_ROWS = 5000              # of large data: enough to tell good starts from bad
+_ROWS_PER_PARAMETER = 25
+_SMALL = 2000             # rows up to which starts cost next to nothing, and all of them are run
+_FINISHERS = 12           # starts that are run on: of small data, of large
+_FINISHERS_OF_LARGE = 3
+_AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
+_SAME = 1e-6              # and so close for one that was reached
+
+
+def default_starts(task: Task) -> int:
+    """60 starts up to 2000 rows, falling to 12."""
+    n = task.design.rows.n_counted
+    return int(np.clip(60 * (_SMALL / n) ** 0.7, 12, 60))
+
+
+def race(task: Task, init: str, n_starts: int) -> list[Start]:
+    """Run the race.
+
+    Parameters
+    ----------
+    task : Task
+    init : str
+        "auto", or the one kind of start to draw from.
+    n_starts : int
+        Most starts that are drawn; moves from the leader come on top.
+
+    Returns
+    -------
+    starts : list of Start
+        All of them. Those with status "finished" are for the finish, best first; the others say how they left.
+    """
+    full, k = task.design, task.n_experts
+    n_rows = max(_ROWS, _ROWS_PER_PARAMETER * (k * full.n_columns + (k - 1) * full.n_gate_columns))
+    sampled = full.rows.n_counted > 2 * n_rows
+    design = full.on(full.rows.sample(n_rows, task.rng)) if sampled else full
+    field = _Field(task, design)
+    kinds = portfolio(design, k, n_starts) if init == "auto" else iter([init] * n_starts)
+    small = full.rows.n_counted <= _SMALL
+    field.explore(kinds, stop_early=not small)
+    field.run_on(_FINISHERS if small else _FINISHERS_OF_LARGE)
+    if k > 1:
+        field.move(3 * k if small else 0)
+    if sampled:
+        task.n_read_elsewhere += design.rows.n_read
+    return field.result(2 if small else 1)
+
+
+class _Field:
+    """The starts in a race, on the rows it is run on."""
+
+    def __init__(self, task: Task, design: Design) -> None:
+        self.task, self.design = task, design
+        self.objective = task.objective(barrier=task.barrier(design))
+        self.starts: list[Start] = []
+        self.reached: list[Start] = []    # run on to their optimum; best first
+
+    def explore(self, kinds: Iterator[str], stop_early: bool) -> None:
+        """A short run of each start."""
+        for kind in kinds:
+            if self.starts and (self.out_of_time() or (stop_early and self.agree())):
+                return
+            parameters = make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective)
+            start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
+            self.run(start, _SHORT_ITER, _SHORT_TOL)
+            self.starts.append(start)
+
+    def run_on(self, most: int) -> None:
+        """Run the best starts on to their optima, near-duplicates of better ones left out."""
+        for start in sorted(self.starts, key=_rank):
+            if len(self.reached) == most or self.out_of_time():
+                break
+            if any(abs(start.value - other.value) < _SAME for other in self.reached):
+                start.status = "duplicate"
+            elif start.status != "degenerate" or not self.reached:
+                self.reach(start)
+        self.reached.sort(key=_rank)
+
+    def move(self, n_moves: int) -> None:
+        """Swap an expert of the leader for one where it explains worst; a better end leads from then on."""
+        k = self.task.n_experts
+        tried = 0
+        while tried < n_moves and not self.out_of_time():
+            leader = self.reached[0]
+            parameters = swap_expert(self.design, leader.parameters, tried % k, self.task.rng)
+            start = Start("swap", len(self.starts), self.task.with_held_noise(parameters))
+            self.run(start, _SHORT_ITER, _SHORT_TOL)
+            self.starts.append(start)
+            if abs(start.value - leader.value) < _SAME:
+                start.status = "duplicate"
+            elif start.status != "degenerate" and start.value > leader.value - 10 * _AGREE:
+                self.reach(start)
+                self.reached.sort(key=_rank)
+                if self.reached[0] is start:
+                    tried = 0
+                    continue
+            tried += 1
+
+    def reach(self, start: Start) -> None:
+        self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
+        if start.status != "degenerate" and any(
+            abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"
+        ):
+            start.status = "duplicate"
+        self.reached.append(start)
+
+    def run(self, start: Start, max_iter: int, tol: float, newton: bool = False) -> None:
+        """Run a start a little further."""
+        task, weight = self.task, self.design.rows.total_weight
+        outcome = maximise(
+            self.design, start.parameters, self.objective,
+            max_iter=max_iter, tol=tol, newton=newton, callback=task.out_of_time,
+        )
+        start.parameters = outcome.parameters
+        start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
+        start.n_iter += outcome.n_iter
+        start.status = "degenerate" if task.too_small(self.design, outcome.sums).any() else "finished"
+
+    def agree(self) -> bool:
+        """Whether eight starts or more keep ending at the same best."""
+        best = max(start.value for start in self.starts)
+        at_best = sum(start.value > best - _AGREE and start.status != "degenerate" for start in self.starts)
+        return len(self.starts) >= 8 and at_best >= len(self.starts) / 2
+
+    def out_of_time(self) -> bool:
+        return time.perf_counter() > self.task.deadline
+
+    def result(self, n_finalists: int) -> list[Start]:
+        ranked = sorted(self.reached, key=_rank)
+        finalists = [start for start in ranked if start.status == "finished"][:n_finalists] or ranked[:1]
+        others = [start for start in self.starts if start not in finalists]
+        for start in others:
+            if start.status == "finished":
+                start.status = "eliminated"
+        return finalists + others
+
+
+def _rank(start: Start) -> tuple[bool, bool, float]:
+    return start.status == "degenerate", start.status == "duplicate", -start.value
