@@ -687,6 +687,9 @@ def test_an_expert_that_collapses_is_named():
     assert "collapsed" in fit.summary()
     assert np.argmin(fit.model.noise_std) == 1
     assert fit.log_likelihood == pytest.approx(fit.model.log_likelihood(X, y), rel=1e-10)
+    # b = 2 (0.02 s)^2, s what one line leaves: found to be strong enough for spikes and too weak for real noise.
+    residual = y - np.polyval(np.polyfit(X[:, 0], y, 1), X[:, 0])
+    assert fit.barrier == pytest.approx(2.0 * 0.02**2 * np.mean(residual**2), rel=1e-9)
 
 
 def test_an_expert_of_too_few_rows_is_named():
