@@ -12,7 +12,7 @@ import moe_fast as mf
 PACKAGE = Path(mf.__file__).parent
 
 
-@pytest.mark.parametrize("name", ["_threads", "_moments", "_tensor", "_em"])
+@pytest.mark.parametrize("name", ["_threads", "_moments", "_tensor", "_solve", "_em"])
 def test_compiled_module_comes_from_this_package(name):
     module = importlib.import_module(f"moe_fast.{name}")
     assert Path(module.__file__).parent == PACKAGE
