@@ -266,7 +266,7 @@ def run_fit_em(session: Session) -> None:
                 calls[library] = lambda form=form, data=data, params=params, n_iter=n_iter: rivals.numpy_em(
                     data, params, form, max_iter=n_iter, tol=0.0
                 )
-        _race_fits(session, "fit_em", data.case, "fit_em from the spectral start", calls, n_threads)
+        _race_fits(session, "fit_em", data.case, "fit_em, spectral start", calls, n_threads)
 
 
 def _iterations_to(data: Data, params: reference.Params, objective: float) -> int:
@@ -294,7 +294,7 @@ def run_defaults(session: Session) -> None:
             calls["cgmm"] = lambda data=data: rivals.cgmm_mixture(data)
         if rivals.flexmix_version() and case is not cases.S3:
             calls["flexmix"] = lambda X=X, y=y, k=k: rivals.flexmix(X, y, k)
-        _race_fits(session, "defaults", data.case, "fit, defaults (rivals: one start)", calls, n_threads)
+        _race_fits(session, "defaults", data.case, "fit, defaults", calls, n_threads)
 
 
 def run_small(session: Session) -> None:
@@ -309,7 +309,7 @@ def run_small(session: Session) -> None:
             BLOCKS: lambda: rivals.numpy_em(data, params, "blocks"),
             FULL: lambda: rivals.numpy_em(data, params, "full"),
         }
-        _race_fits(session, "small", data.case, "fit_em from the truth", calls, n_threads)
+        _race_fits(session, "small", data.case, "fit_em, true start", calls, n_threads)
 
 
 def run_data(session: Session) -> None:
@@ -338,7 +338,7 @@ def run_data(session: Session) -> None:
                 mf.fit(X, y, k, n_threads=n_threads, random_state=0)
             ),
         }
-        _race_fits(session, "data", case, "from one k-means start", calls, n_threads)
+        _race_fits(session, "data", case, "fit_em, k-means start", calls, n_threads)
 
 
 def _race_fits(session: Session, group: str, case: Case, step: str, calls: Calls, n_threads: int) -> None:
@@ -367,7 +367,7 @@ def run_memory(session: Session) -> None:
             each = peak / (case.n_samples * case.n_experts)
             session.writer.writerow(session.where | {
                 "group": "memory", "case": case.name, "n_samples": case.n_samples, "n_features": case.n_features,
-                "n_experts": case.n_experts, "dtype": case.dtype, "step": task, "threads": n_threads,
+                "n_experts": case.n_experts, "dtype": case.dtype, "step": f"memory of {task}", "threads": n_threads,
                 "library": task if task.startswith("numpy") else OWN, "version": session.where["moe_fast"],
                 "peak_bytes": peak, "peak_bytes_a_row_expert": each, "date": date.today().isoformat(),
             })   # fmt: skip
@@ -398,6 +398,8 @@ def _arguments() -> argparse.Namespace:
     unknown = set(arguments.only.split(",")) - set(GROUPS)
     if unknown:
         parser.error(f"unknown groups {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
+    if arguments.quick:   # never over a measurement
+        arguments.out = arguments.out.with_stem(arguments.out.stem + "_quick")
     return arguments
 
 

@@ -80,7 +80,8 @@ def _memory(rows: list[Row]) -> str:
     ]
     for row in rows:
         peak, each = float(row["peak_bytes"]), float(row["peak_bytes_a_row_expert"])
-        lines.append(_line(row["step"], row["case"], row["dtype"], f"{peak / 1e6:.1f} MB", f"{each:.1f}"))
+        task = row["step"].removeprefix("memory of ")
+        lines.append(_line(task, row["case"], row["dtype"], f"{peak / 1e6:.1f} MB", f"{each:.1f}"))
     return "\n".join(lines)
 
 
