@@ -28,6 +28,7 @@ __all__ = ["KINDS", "make_start", "portfolio", "swap_expert"]
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.intp]
+_PLAIN = Objective()
 
 _RANSAC_TRIES = 20          # lines a sequential RANSAC looks at for each expert
 _RANSAC_QUANTILE = 0.25     # of the absolute residuals: the line with the smallest wins
@@ -188,7 +189,9 @@ def local(design: Design, n_experts: int, rng: np.random.Generator) -> Parameter
     return from_labels(design, labels, n_experts, rng)
 
 
-def growth(design: Design, n_experts: int, rng: np.random.Generator, objective: Objective) -> Parameters:
+def growth(
+    design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
     """From one expert up: each new one begins on the rows the others explain worst, then EM for a while."""
     parameters = from_labels(design, np.zeros(design.rows.n_samples, dtype=np.intp), 1, rng)
     free = replace(objective, noise=objective.noise if isinstance(objective.noise, str) else "per_expert")
@@ -266,7 +269,7 @@ _LINEAR_ONLY = {"ransac", "tree", "local"}
 
 
 def make_start(
-    kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective
+    kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
     """One start of the kind named, made from the rows that count."""
     weight = design.rows.weight
