@@ -30,7 +30,7 @@ import memory
 import numpy as np
 import rivals
 from cases import Case, Data, draw
-from timing import Outcome, Timing, race
+from timing import Key, Outcome, Timing, race
 
 import moe_fast as mf
 from moe_fast import _em, reference
@@ -51,7 +51,8 @@ OWN, BLOCKS, FULL = "moe_fast", "numpy blocks", "numpy full"
 _AGREE = 1e-9        # relative: steps of all libraries give the same number
 _TOL_GAP = 1e-8      # log-likelihood per row: whole fits that are compared have come as far
 
-Calls = dict[str, Callable[[], Outcome]]
+Call = Callable[[], Outcome]
+Calls = dict[str, Call]   # by library
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Session:
         """The case, or in a quick run one of its kind with few rows."""
         return case.sized(max(case.n_samples // 50, min(case.n_samples, 500))) if self.quick else case
 
-    def race(self, title: str, contenders: Calls, n_threads: int) -> dict[str, Timing] | None:
+    def race(self, title: str, contenders: dict[Key, Call], n_threads: int) -> dict[Key, Timing] | None:
         """Times, or None if there was no time left."""
         if time.perf_counter() > self.deadline:
             self.left_out.append(title)
@@ -82,7 +83,9 @@ class Session:
             warnings.simplefilter("ignore")   # not converged, few rows: both show in the results
             return race(contenders, repeats=self.repeats, allowance=self.allowance, deadline=self.deadline)
 
-    def write(self, group: str, case: Case, step: str, n_threads: int, timing: Timing, **more: Any) -> None:
+    def write(
+        self, group: str, case: Case, step: str, library: str, n_threads: int, timing: Timing, **more: Any
+    ) -> None:
         reached = timing.outcome
         row = {
             **self.where,
@@ -90,8 +93,8 @@ class Session:
             **{name: getattr(case, name) for name in ("n_samples", "n_features", "n_experts", "noise_std", "dtype")},
             "case": case.name,
             "step": step,
-            "library": timing.library,
-            "version": _version(timing.library) or self.where["moe_fast"],
+            "library": library,
+            "version": _version(library) or self.where["moe_fast"],
             "threads": n_threads,
             "runs": len(timing.seconds),
             "seconds_min": timing.fastest,
@@ -106,7 +109,7 @@ class Session:
         limit = f"{more['over_limit']:7.2f} times the limit" if "over_limit" in more else ""
         passes = f"{reached.passes:8.1f} passes" if reached.passes == reached.passes else ""
         print(
-            f"  {step:24} {timing.library:22} {1e3 * timing.median:10.3f} ms ({len(timing.seconds)})"
+            f"  {step:24} {library:22} {1e3 * timing.median:10.3f} ms ({len(timing.seconds)})"
             f"  {reached.objective:.10g} {passes}{limit}",
             flush=True,
         )
@@ -141,35 +144,37 @@ def run_steps(session: Session) -> None:
             continue
         data = draw(session.case(case))
         for n_threads in session.threads:
-            reader, multiplier = machine.Reader(data.X, n_threads), machine.Multiplier()
-            calls: Calls = {"read": _plain(reader.read), "dgemm": _plain(multiplier.multiply)}
-            # The slowest rival once a case, to end in time.
-            with_full = case.dtype == "float64" and n_threads == max(session.threads)
-            for step in steps:
-                for name, call in _step_calls(step, data, n_threads).items():
-                    if name != FULL or with_full:
-                        calls[f"{step}: {name}"] = call
-            timings = session.race(f"{data.case.name} {data.case.dtype}", calls, n_threads)
-            if timings is None:
-                continue
-            rates = data.X.nbytes / timings["read"].median, multiplier.flops / timings["dgemm"].median
-            print(f"  reads {rates[0] / 1e9:.1f} GB/s, multiplies {rates[1] / 1e9:.1f} Gflop/s")
-            for step, work in steps.items():
-                limit = work(data.case).limit(*rates)
-                own = timings[f"{step}: {OWN}"].outcome.objective
-                for name, timing in timings.items():
-                    if not name.startswith(step + ": "):
-                        continue
-                    timing.library = name.removeprefix(step + ": ")
-                    _check_agreement(name, timing.outcome.objective, own)
-                    session.write(
-                        "steps", data.case, step, n_threads, timing,
-                        limit_seconds=limit, over_limit=timing.median / limit,
-                        bytes_a_second=rates[0], flops_a_second=rates[1],
-                    )   # fmt: skip
+            _race_steps(session, data, steps, n_threads)
 
 
-def _plain(call: Callable[[], None]) -> Callable[[], Outcome]:
+def _race_steps(session: Session, data: Data, steps: dict[str, Callable[[Case], limits.Work]], n_threads: int) -> None:
+    case = data.case
+    reader, multiplier = machine.Reader(data.X, n_threads), machine.Multiplier()
+    calls = {("read", ""): _plain(reader.read), ("dgemm", ""): _plain(multiplier.multiply)}
+    # The slowest rival once a case, to end in time.
+    left_out = () if case.dtype == "float64" and n_threads == max(session.threads) else (FULL,)
+    for step in steps:
+        for library, call in _step_calls(step, data, n_threads).items():
+            if library not in left_out:
+                calls[step, library] = call
+    timings = session.race(f"{case.name} {case.dtype}", calls, n_threads)
+    if timings is None:
+        return
+    read_rate, flop_rate = data.X.nbytes / timings["read", ""].median, multiplier.flops / timings["dgemm", ""].median
+    print(f"  reads {read_rate / 1e9:.1f} GB/s, multiplies {flop_rate / 1e9:.1f} Gflop/s")
+    for (step, library), timing in timings.items():
+        if step not in steps:
+            continue
+        limit = steps[step](case).limit(read_rate, flop_rate)
+        _check_agreement(f"{step} by {library}", timing.outcome.objective, timings[step, OWN].outcome.objective)
+        session.write(
+            "steps", case, step, library, n_threads, timing,
+            limit_seconds=limit, over_limit=timing.median / limit,
+            bytes_a_second=read_rate, flops_a_second=flop_rate,
+        )  # fmt: skip
+
+
+def _plain(call: Callable[[], object]) -> Call:
     def run() -> Outcome:
         call()
         return Outcome()
@@ -177,7 +182,7 @@ def _plain(call: Callable[[], None]) -> Callable[[], Outcome]:
     return run
 
 
-def _valued(call: Callable[[], float]) -> Callable[[], Outcome]:
+def _valued(call: Callable[[], float]) -> Call:
     return lambda: Outcome(float(call()))
 
 
@@ -349,8 +354,8 @@ def run_data(session: Session) -> None:
 
 def _race_fits(session: Session, group: str, case: Case, step: str, calls: Calls, n_threads: int) -> None:
     timings = session.race(f"{step}: {case.name} {case.dtype}", calls, n_threads)
-    for timing in (timings or {}).values():
-        session.write(group, case, step, n_threads, timing)
+    for library, timing in (timings or {}).items():
+        session.write(group, case, step, library, n_threads, timing)
 
 
 # ---- memory ----

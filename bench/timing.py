@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
 
 # OpenBLAS's and OpenMP's threads spin for some 30 ms after their work, on the cores that the next contender wants.
 _SETTLE = 0.05
@@ -26,9 +29,8 @@ class Outcome:
 
 @dataclass
 class Timing:
-    """A contender, its times and what it reached."""
+    """A contender's times, and what it reached."""
 
-    library: str
     call: Callable[[], Outcome]
     loops: int = 1
     wanted: int = 0
@@ -54,13 +56,14 @@ class Timing:
 
 
 def race(
-    contenders: dict[str, Callable[[], Outcome]], *, repeats: int, allowance: float, deadline: float = math.inf
-) -> dict[str, Timing]:
+    contenders: Mapping[Key, Callable[[], Outcome]], *, repeats: int, allowance: float, deadline: float = math.inf
+) -> dict[Key, Timing]:
     """Time contenders against each other.
 
     Parameters
     ----------
-    contenders : dict of name to callable
+    contenders : mapping of any key to callable
+        The result has the same keys.
     repeats : int
         Rounds.
     allowance : float
@@ -68,7 +71,7 @@ def race(
     deadline : float
         Of `time.perf_counter`; past it, no new round is begun.
     """
-    timings = {name: Timing(name, call) for name, call in contenders.items()}
+    timings = {key: Timing(call) for key, call in contenders.items()}
     for timing in timings.values():
         warm_up = timing.run()
         timing.loops = max(1, math.ceil(_SHORTEST / max(warm_up, 1e-9)))
