@@ -189,6 +189,23 @@ def test_the_objective_never_falls(activation, barrier, noise, newton):
     np.testing.assert_allclose(history[-1], log_likelihood - penalty, rtol=1e-12)
 
 
+@pytest.mark.parametrize("newton", [False, True])
+@pytest.mark.parametrize("noise", ["per_expert", "shared"])
+def test_at_the_top_the_noise_holds_the_barrier(noise, newton):
+    """noise_std^2 = (residual squares + b) / weight. Kills: a barrier that only the objective knows of."""
+    sim = mf.make_moe(300, 4, 2, noise_std=0.2, random_state=7)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start, barrier = design.parameters(sim.model), 5.0
+    outcome = maximise(design, start, Objective(noise, barrier), max_iter=500, tol=1e-13, newton=newton)
+    assert outcome.converged
+    model = design.model(outcome.parameters)
+    sums = reference.em_statistics_blocks(sim.X, sim.y, as_params(model))
+    squares, weight = sums["sum_squares"], sums["weight"]
+    if noise == "shared":
+        squares, weight = squares.sum(), weight.sum()
+    np.testing.assert_allclose(model.noise_std**2, (squares + barrier) / weight, rtol=1e-5)
+
+
 # ---- at the end the gradient is zero, block by block ----
 
 
@@ -340,6 +357,17 @@ def test_overall_line_is_least_squares(fit_intercept):
     beta, squares, *_ = np.linalg.lstsq(D, y * np.sqrt(w), rcond=None)
     np.testing.assert_allclose(line, beta, rtol=1e-10)
     np.testing.assert_allclose(residual_std, np.sqrt(squares[0] / w.sum()), rtol=1e-10)
+
+
+def test_overall_line_takes_no_difference_of_large_sums():
+    """Residuals of 0.1 beside a y of 1e6. Kills: one pass, whose residual squares cancel."""
+    rng = np.random.default_rng(2)
+    X, noise = rng.standard_normal((50, 2)), 0.1 * rng.standard_normal(50)
+    y = 1e6 + X @ [2.0, -1.0] + noise
+    D = np.column_stack([np.ones(50), X])
+    left = noise - D @ np.linalg.lstsq(D, noise, rcond=None)[0]
+    _, residual_std = overall_line(Design(Rows.check(X, y), get_activation("linear")))
+    np.testing.assert_allclose(residual_std, np.sqrt(np.mean(left**2)), rtol=1e-6)
 
 
 def test_overall_line_through_every_row_still_leaves_a_scale():
