@@ -71,11 +71,10 @@ def kmeans(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
 
 
 def segments(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
-    """Equal slices along a random direction of x."""
+    """Slices along a random direction of x."""
     x = design.expert_matrix[:, int(design.fit_intercept) :]
     along = x @ rng.standard_normal(x.shape[1])
-    cuts = np.sort(rng.random(n_experts - 1)) if rng.random() < 0.5 else np.arange(1, n_experts) / n_experts
-    return from_labels(design, np.searchsorted(np.quantile(along, cuts), along), n_experts, rng)
+    return from_labels(design, _slices(along, n_experts, rng), n_experts, rng)
 
 
 def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
@@ -124,9 +123,7 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
 
 def segments_of_y(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
     """Slices of y, and a gate fitted to them."""
-    cuts = np.sort(rng.random(n_experts - 1)) if rng.random() < 0.5 else np.arange(1, n_experts) / n_experts
-    y = design.rows.y
-    return from_labels(design, np.searchsorted(np.quantile(y, cuts), y), n_experts, rng, fit_gate=True)
+    return from_labels(design, _slices(design.rows.y, n_experts, rng), n_experts, rng, fit_gate=True)
 
 
 def kmeans_of_x(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
@@ -340,9 +337,16 @@ def _discriminant(design: Design, labels: Labels, n_experts: int) -> FloatArray:
     return np.ascontiguousarray(gate[:-1] - gate[-1])
 
 
+def _slices(values: FloatArray, n_slices: int, rng: np.random.Generator) -> Labels:
+    """Slices of sorted values, of about equal sizes: shares from a Dirichlet law."""
+    shares = rng.dirichlet(np.full(n_slices, 4.0))
+    return np.searchsorted(np.quantile(values, np.minimum(np.cumsum(shares)[:-1], 1.0)), values)
+
+
 def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> Labels:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)   # an empty cluster: its expert gets a line at random
+    # Fewer distinct points than clusters: an empty cluster, whose expert gets a line at random.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", UserWarning)
         return kmeans2(points, n_clusters, iter=20, minit="++", rng=rng)[1]
 
 

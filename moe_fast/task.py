@@ -210,7 +210,10 @@ class Task:
             start.log_likelihood = outcome.log_likelihood / weight
             start.n_iter += outcome.n_iter
             ends.append((outcome, collapsed))
-        best = max(range(len(ends)), key=lambda i: (not ends[i][1], ends[i][0].objective))
+        # Where experts collapsed, all are judged with the barrier: a spike's likelihood is no merit.
+        judge = self.objective(self.barrier(design) if any(collapsed for _, collapsed in ends) else 0.0)
+        values = [end.log_likelihood - judge.penalty(end.parameters.noise_std) for end, _ in ends]
+        best = int(np.argmax(values))
         running[best].status = "winner"
         return self.report(*ends[best], starts)
 

@@ -195,7 +195,7 @@ def test_rows_in_several_spans(monkeypatch):
     design, parameters = problem(3000, n_gate_features=2, weighted=True)
     whole, pieces = np.empty((3000, 3)), np.empty((3000, 3))
     want = design.run(parameters, GRAMS, resp=whole)
-    monkeypatch.setattr(design_room, "_span_rows", lambda work_per_row: 512)
+    monkeypatch.setattr(design_room, "span_rows", lambda work_per_row: 512)
     design = Design(design.rows, design.activation, like=design)
     before = design.rows.n_read
     got = design.run(parameters, GRAMS, resp=pieces)

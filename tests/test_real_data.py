@@ -38,8 +38,6 @@ def test_two_experts_reach_the_good_optimum(tone, seed):
     assert fit.converged
     assert not fit.penalised
     assert fit.separated == ()
-    [winner] = [start for start in fit.starts if start.status == "winner"]
-    assert winner.kind == "ransac"
     small = int(np.argmin(fit.model.noise_std))
     assert fit.effective_sizes[small] / 150 == pytest.approx(0.37, abs=0.02)
     assert fit.model.coef[small, 0] == pytest.approx(1.0, abs=0.01)   # tuned to the stretch ratio itself
