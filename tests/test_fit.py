@@ -383,9 +383,9 @@ def test_a_generator_moves_on(sim):
 
 
 def test_n_init_keeps_the_best(sim):
-    """Kills: the last start kept instead of the best."""
+    """With a shared noise, which no single expert can collapse. Kills: the first or the last start kept."""
     with quiet():
-        many = mf.fit_em(sim.X, sim.y, 4, init="random", n_init=8, random_state=1)
+        many = mf.fit_em(sim.X, sim.y, 5, noise="shared", init="random", n_init=8, random_state=4)
     ends = [start.log_likelihood for start in many.starts]
     assert len(ends) == 8
     assert max(ends) > min(ends) + 1.0
@@ -739,6 +739,16 @@ def test_only_the_experts_the_gate_separates_are_flagged():
     fit = mf.fit_em(X, y, 3, init=start)
     far = int(np.argmin(fit.model.intercept))
     assert far in fit.separated
+
+
+def test_a_steep_gate_with_rows_in_between_is_not_flagged():
+    """Log odds of 60 a unit of x, and rows near enough to zero to tell. Kills: steepness alone taken for a step."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1.0, 1.0, (4000, 1))
+    model = mf.MixtureOfExperts([[1.0], [-1.0]], [3.0, -3.0], gate_coef=[[60.0], [0.0]], noise_std=0.1)
+    fit = mf.fit_gate(X, model.sample(X, 1)[0], model)
+    assert np.abs(fit.model.gate_coef * X.std()).max() > 30.0
+    assert fit.separated == ()
 
 
 def test_a_mild_gate_is_not_flagged(fitted):

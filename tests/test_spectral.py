@@ -123,6 +123,15 @@ def test_noise_std_given_is_kept_and_used():
     assert squared_error(right.coef, sim.model.coef) < squared_error(wrong.coef, sim.model.coef) / 2
 
 
+@pytest.mark.parametrize("scale", [0.01, 2.5, 1000.0])
+def test_a_common_norm_of_linear_experts_is_of_no_account(scale):
+    """P3 has the mean square of y in it, not the one of unit experts. Kills: beta = -3 and no more."""
+    sim = mf.make_moe(20_000, 5, 2, orthogonal_experts=True, random_state=0)
+    one = mf.fit_spectral(sim.X, sim.y, 2, random_state=0)
+    other = mf.fit_spectral(sim.X, scale * sim.y, 2, random_state=0)
+    np.testing.assert_allclose(other.coef, one.coef, atol=1e-8)
+
+
 def test_norms_are_estimated_when_not_fixed():
     """unit_norm=False, gate blind to x: equal norms come out. Kills: a normalisation that is always done."""
     sim = mf.make_moe(

@@ -14,7 +14,8 @@ from moe_fast.rows import Rows
 from moe_fast.starts import KINDS, make_start, portfolio
 
 ALL_KINDS = [
-    "spectral", "growth", "ransac", "tree", "kmeans", "partition", "segments", "random", "kmeans_x", "local", "segments_y",
+    "spectral", "growth", "ransac", "tree", "kmeans", "partition", "segments", "random", "kmeans_x", "local",
+    "segments_y",
 ]
 
 
@@ -98,6 +99,15 @@ def test_valid_for_awkward_columns(sim, kind, columns):
     for fit_intercept in (True, False):
         design = Design(Rows.check(X, sim.y), get_activation("linear"), fit_intercept)
         assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS[1:])
+def test_a_target_far_from_zero_is_met_there(sim, kind):
+    """The experts pass near the mean of y. Kills: random experts about zero, when y is about 1000."""
+    design = Design(Rows.check(sim.X, 10.0 * sim.y + 1000.0), get_activation("linear"))
+    for seed in range(5):
+        start = make_start(kind, design, 3, np.random.default_rng(seed))
+        assert np.abs(start.expert[:, 0] - 1000.0).max() < 200.0
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
