@@ -21,7 +21,7 @@ from .information import gradient, hessian, moved, scales
 from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
 
-__all__ = ["Outcome", "State", "maximise", "overall_line"]
+__all__ = ["NEWTON_PARAMETERS", "Outcome", "State", "maximise", "overall_line"]
 
 FloatArray = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ _EM_SUMS = _em.EXPERT_GRAM | _em.GATE_GRAM
 _HALVINGS = 20           # past a millionth of a step no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
-_NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
+NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
 _CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
 _CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
@@ -334,7 +334,7 @@ class _Pace:
     ) -> None:
         k = start.n_experts
         n_free = start.gate.size + (start.expert.size + k if objective.move_experts else 0)
-        self.newton_allowed = newton and n_free <= _NEWTON_PARAMETERS
+        self.newton_allowed = newton and n_free <= NEWTON_PARAMETERS
         self.has_kinks = design.activation.code == Code.LEAKY_RELU
         em_work = _E_STEP_WORK + k + k * (k - 1) // 2
         newton_work = 2 * (_E_STEP_WORK + k * (2 * k - 1)) + _CHORDS * _E_STEP_WORK

@@ -228,6 +228,6 @@ def fit_gate(
         X, y, model.n_experts, activation=model.activation, noise=model.noise_std,
         fit_intercept=True, gate=model.gate, gate_intercept=gate_intercept, gate_features=gate_features,
         sample_weight=sample_weight, time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads,
-        random_state=0, callback=callback, move_experts=False,
+        random_state=0, callback=callback, held=model,
     )
     return task.finish([task.start_from(model)])

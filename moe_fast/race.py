@@ -6,6 +6,7 @@ No kind of start wins everywhere, and how often a good one is found depends on t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -13,20 +14,24 @@ import numpy as np
 
 from .design import Design
 from .em import maximise
-from .starts import make_start, portfolio, swap_expert
+from .starts import log_density, make_start, portfolio, shift_borders, swap_expert
 from .task import Start, Task
 
 __all__ = ["default_starts", "race"]
 
 _SHORT_ITER = 25          # EM iterations before a start is judged
-_SHORT_TOL = 1e-6
+_SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on, with Newton's method
 _LONG_TOL = 1e-8
 _ROWS = 5000              # of large data: enough to tell good starts from bad
 _ROWS_PER_PARAMETER = 25
-_SMALL = 2000             # rows up to which starts cost next to nothing, and all of them are run
+_SMALL = 2000             # rows up to which starts cost little
+_ENOUGH = {True: (24, 0.9), False: (8, 0.5)}   # small data or not: starts, and their share at the best, that end it
 _FINISHERS = 12           # starts that are run on: of small data, of large
-_FINISHERS_OF_LARGE = 3
+_FINISHERS_OF_LARGE = 6
+_FINALISTS = 4            # that are finished on all rows, or on a larger sample
+_ERRORS = 4.0             # standard errors that a finalist may lie below the leader
+_WITHIN_REACH = 0.03      # below the leader, per row: after a short run a move is worth running on
 _AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
 _SAME = 1e-6              # and so close for one that was reached
 
@@ -60,13 +65,13 @@ def race(task: Task, init: str, n_starts: int) -> list[Start]:
     field = _Field(task, design)
     kinds = portfolio(design, k, n_starts) if init == "auto" else iter([init] * n_starts)
     small = full.rows.n_counted <= _SMALL
-    field.explore(kinds, stop_early=not small)
+    field.explore(kinds, *_ENOUGH[small])
     field.run_on(_FINISHERS if small else _FINISHERS_OF_LARGE)
-    if k > 1:
-        field.move(3 * k if small else 0)
+    if k > 1 and not field.agree(*_ENOUGH[small]):
+        field.move((4 if small else 2) * k)
     if sampled:
         task.n_read_elsewhere += design.rows.n_read
-    return field.result(2 if small else 1)
+    return field.result(_FINALISTS)
 
 
 class _Field:
@@ -78,10 +83,10 @@ class _Field:
         self.starts: list[Start] = []
         self.reached: list[Start] = []    # run on to their optimum; best first
 
-    def explore(self, kinds: Iterator[str], stop_early: bool) -> None:
-        """A short run of each start."""
+    def explore(self, kinds: Iterator[str], enough: int, share: float) -> None:
+        """A short run of each start, until enough starts agree on the best."""
         for kind in kinds:
-            if self.starts and (self.out_of_time() or (stop_early and self.agree())):
+            if self.starts and (self.out_of_time() or self.agree(enough, share)):
                 return
             parameters = make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective)
             start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
@@ -93,25 +98,28 @@ class _Field:
         for start in sorted(self.starts, key=_rank):
             if len(self.reached) == most or self.out_of_time():
                 break
-            if any(abs(start.value - other.value) < _SAME for other in self.reached):
+            if any(abs(start.value - other.value) < _AGREE for other in self.reached):
                 start.status = "duplicate"
             elif start.status != "degenerate" or not self.reached:
                 self.reach(start)
         self.reached.sort(key=_rank)
 
     def move(self, n_moves: int) -> None:
-        """Swap an expert of the leader for one where it explains worst; a better end leads from then on."""
-        k = self.task.n_experts
+        """Swap an expert of the leader for one where it explains worst, or move its borders; a better end leads."""
+        k, rng = self.task.n_experts, self.task.rng
         tried = 0
         while tried < n_moves and not self.out_of_time():
             leader = self.reached[0]
-            parameters = swap_expert(self.design, leader.parameters, tried % k, self.task.rng)
-            start = Start("swap", len(self.starts), self.task.with_held_noise(parameters))
+            if tried % 2:
+                kind, parameters = "borders", shift_borders(self.design, leader.parameters, rng)
+            else:
+                kind, parameters = "swap", swap_expert(self.design, leader.parameters, tried // 2 % k, rng)
+            start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
             self.run(start, _SHORT_ITER, _SHORT_TOL)
             self.starts.append(start)
             if abs(start.value - leader.value) < _SAME:
                 start.status = "duplicate"
-            elif start.status != "degenerate" and start.value > leader.value - 10 * _AGREE:
+            elif start.status != "degenerate" and start.value > leader.value - _WITHIN_REACH:
                 self.reach(start)
                 self.reached.sort(key=_rank)
                 if self.reached[0] is start:
@@ -139,18 +147,26 @@ class _Field:
         start.n_iter += outcome.n_iter
         start.status = "degenerate" if task.too_small(self.design, outcome.sums).any() else "finished"
 
-    def agree(self) -> bool:
-        """Whether eight starts or more keep ending at the same best."""
+    def agree(self, enough: int, share: float) -> bool:
+        """Whether so many starts or more, and this share of them, end at the same best."""
         best = max(start.value for start in self.starts)
         at_best = sum(start.value > best - _AGREE and start.status != "degenerate" for start in self.starts)
-        return len(self.starts) >= 8 and at_best >= len(self.starts) / 2
+        return len(self.starts) >= enough and at_best >= share * len(self.starts)
+
+    def may_be_better(self, start: Start, leader: Start) -> bool:
+        """Whether, on more rows than these, a start may yet overtake: its rows' mean loss is within its error."""
+        loss = log_density(self.design, leader.parameters) - log_density(self.design, start.parameters)
+        return loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss))
 
     def out_of_time(self) -> bool:
         return time.perf_counter() > self.task.deadline
 
     def result(self, n_finalists: int) -> list[Start]:
         ranked = sorted(self.reached, key=_rank)
-        finalists = [start for start in ranked if start.status == "finished"][:n_finalists] or ranked[:1]
+        leader, finalists = ranked[0], ranked[:1]
+        for start in ranked[1:]:
+            if start.status == "finished" and len(finalists) < n_finalists and self.may_be_better(start, leader):
+                finalists.append(start)
         others = [start for start in self.starts if start not in finalists]
         for start in others:
             if start.status == "finished":

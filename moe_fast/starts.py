@@ -24,7 +24,7 @@ from .moments import Score
 from .objective import Objective
 from .spectral import spectral
 
-__all__ = ["KINDS", "make_start", "portfolio", "swap_expert"]
+__all__ = ["KINDS", "make_start", "portfolio", "shift_borders", "swap_expert"]
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -239,12 +239,30 @@ def swap_expert(design: Design, parameters: Parameters, k: int, rng: np.random.G
     return add_expert(design, drop_expert(parameters, k), rng)
 
 
-def log_density(design: Design, parameters: Parameters) -> FloatArray:
-    """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
+def shift_borders(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
+    """Some rows of one expert, those on one side of a cut through x, dealt to another, and all fitted anew."""
+    labels = np.argmax(log_joint(design, parameters), axis=1)
+    giver, taker = rng.choice(parameters.n_experts, 2, replace=False)
+    rows = np.flatnonzero(labels == giver)
+    if len(rows):
+        x = design.expert_matrix[rows, int(design.fit_intercept) :]
+        along = x @ rng.standard_normal(x.shape[1])
+        labels[rows[along > np.quantile(along, rng.uniform(0.2, 0.9))]] = taker
+    return from_labels(design, labels, parameters.n_experts, rng, fit_gate=bool(rng.random() < 0.5))
+
+
+def log_joint(design: Design, parameters: Parameters) -> FloatArray:
+    """log p(z = k, y | x) of every row and expert, but for the softmax's sum; for starts, on few rows."""
     mean = design.activation.g(design.expert_matrix @ parameters.expert.T)
     logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
     z = np.clip((design.rows.y[:, np.newaxis] - mean) / parameters.noise_std, -1e100, 1e100)
-    return logsumexp(logits - 0.5 * z * z - np.log(parameters.noise_std), axis=1) - logsumexp(logits, axis=1)
+    return logits - 0.5 * z * z - np.log(parameters.noise_std)
+
+
+def log_density(design: Design, parameters: Parameters) -> FloatArray:
+    """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
+    logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
+    return logsumexp(log_joint(design, parameters), axis=1) - logsumexp(logits, axis=1)
 
 
 # In the order in which a race draws them. Later kinds seldom win where earlier ones do not, but sometimes do.

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from .activations import get_activation
 from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
 from .config import resolve_threads
 from .design import Design, Parameters, Sums
-from .em import Outcome, State, maximise, overall_line
+from .em import NEWTON_PARAMETERS, Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
 from .information import hessian, scales
 from .linalg import Curvature
@@ -57,6 +57,7 @@ class Start:
     log_likelihood: float = -np.inf  # per unit of weight
     n_iter: int = 0
     status: str = "finished"
+    curvature: Curvature | None = None   # of the log-likelihood of all rows near its maximum, from a sample
 
     def report(self, weight: float) -> StartReport:
         return StartReport(self.kind, self.index, float(self.log_likelihood * weight), self.n_iter, self.status)
@@ -76,7 +77,7 @@ class Task:
     callback: Callback | None = None
     deadline: float = np.inf
     newton: bool = True
-    move_experts: bool = True
+    held: MixtureOfExperts | None = None     # whose experts and noise do not move
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False            # by the callback
     n_read_elsewhere: float = 0.0    # rows read of samples
@@ -85,7 +86,8 @@ class Task:
     def check(
         cls, X: Any, y: Any, n_experts: Any, *, activation: Any, noise: Any, fit_intercept: Any, gate: Any,
         gate_intercept: Any, gate_features: Any, sample_weight: Any, time_limit: Any, max_iter: Any, tol: Any,
-        n_threads: Any, random_state: Any, callback: Any, newton: Any = True, move_experts: bool = True,
+        n_threads: Any, random_state: Any, callback: Any, newton: Any = True,
+        held: MixtureOfExperts | None = None,
     ) -> Task:
         began = time.perf_counter()
         n_experts = check_integer(n_experts, "n_experts", 1)
@@ -120,8 +122,12 @@ class Task:
         if tol is None:
             tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
         return cls(
-            design, n_experts, noise, tol, max_iter, rng, names, callback, deadline, bool(newton), move_experts, began
+            design, n_experts, noise, tol, max_iter, rng, names, callback, deadline, bool(newton), held, began
         )
+
+    @property
+    def move_experts(self) -> bool:
+        return self.held is None
 
     # ---- starts ----
 
@@ -204,6 +210,14 @@ class Task:
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
         weight = design.rows.total_weight
+        if self.sample is not None:
+            for start in running:
+                self.approach(start, self.sample)
+            self.n_read_elsewhere += self.sample.rows.n_read
+            best = max(running, key=lambda start: start.value)
+            for start in running:
+                start.status = "finished" if start is best else "eliminated"
+            running = [best]
         ends: list[tuple[Outcome, list[int]]] = []
         for start in running:
             outcome, collapsed = self.finish_one(start)
@@ -213,16 +227,16 @@ class Task:
         # Where experts collapsed, all are judged with the barrier: a spike's likelihood is no merit.
         judge = self.objective(self.barrier(design) if any(collapsed for _, collapsed in ends) else 0.0)
         values = [end.log_likelihood - judge.penalty(end.parameters.noise_std) for end, _ in ends]
-        best = int(np.argmax(values))
-        running[best].status = "winner"
-        return self.report(*ends[best], starts)
+        winner = int(np.argmax(values))
+        running[winner].status = "winner"
+        return self.report(*ends[winner], starts)
 
     def finish_one(self, start: Start) -> tuple[Outcome, list[int]]:
         """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
         design = self.design
         parameters = self.with_held_noise(start.parameters)
         climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch)
-        outcome = climb(*self.approach(parameters), smallest_noise=self.smallest_noise)
+        outcome = climb(parameters, self.objective(), start.curvature, smallest_noise=self.smallest_noise)
         small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
         if not outcome.collapsed and not small:
             return outcome, []
@@ -238,32 +252,38 @@ class Task:
         """Below this an expert has collapsed."""
         return _COLLAPSED * self.residual_std if self.move_experts and isinstance(self.noise, str) else 0.0
 
-    def approach(self, parameters: Parameters) -> tuple[Parameters, Objective, Curvature | None]:
+    @cached_property
+    def sample(self) -> Design | None:
+        """Some rows of large data, to climb on first; None where there are too few to be worth it."""
+        k, design = self.n_experts, self.design
+        n_free = k * (design.n_columns + 1) + (k - 1) * design.n_gate_columns
+        n_rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_free)
+        if not self.newton or n_free > NEWTON_PARAMETERS or self.max_iter == 0 or design.rows.n_counted < 4 * n_rows:
+            return None
+        return design.on(design.rows.sample(n_rows, self.rng))
+
+    def approach(self, start: Start, sample: Design) -> None:
         """Climb on a sample of large data until that no longer helps.
 
         The maximum of the sample is near that of all rows, and so is its second derivative: from there a few passes for
         the gradient alone finish the fit. Nothing is taken from a sample in which an expert collapses.
         """
-        design, objective = self.design, self.objective()
-        n_free = parameters.expert.size + parameters.gate.size + parameters.n_experts
-        n_rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_free)
-        if not self.newton or self.max_iter == 0 or design.rows.n_counted < 4 * n_rows:
-            return parameters, objective, None
-        sample = design.on(design.rows.sample(n_rows, self.rng))
+        objective = self.objective()
         outcome = maximise(
-            sample, parameters, objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
+            sample, self.with_held_noise(start.parameters), objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
             smallest_noise=self.smallest_noise, callback=self.out_of_time,
         )
         sums = sample.run(outcome.parameters, _em.INFORMATION)
-        self.n_read_elsewhere += sample.rows.n_read
         if outcome.collapsed or self.too_small(sample, sums).any():
-            return parameters, objective, None
-        ratio = design.rows.total_weight / sample.rows.total_weight
+            start.value = -np.inf
+            return
+        ratio = self.design.rows.total_weight / sample.rows.total_weight
         curvature = Curvature.factor(
             ratio * hessian(sums, outcome.parameters, objective),
             math.sqrt(ratio) * scales(sums, outcome.parameters, objective),
         )
-        return outcome.parameters, objective, curvature if curvature is not None and curvature.definite else None
+        start.parameters, start.value = outcome.parameters, outcome.objective
+        start.curvature = curvature if curvature is not None and curvature.definite else None
 
     def report(self, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight
@@ -271,6 +291,8 @@ class Task:
         steep = may_separate(outcome.parameters)
         sums = design.run(outcome.parameters, _em.ENTROPY | (_em.GATE_GRAM if steep else 0))
         model = design.model(outcome.parameters, **self.names)
+        if self.held is not None:   # as they were given, to the bit
+            model = replace(model, coef=self.held.coef, intercept=self.held.intercept)
         order = model.documented_order(sums.gate_weight / weight)
         where = np.argsort(order)
         separated = separated_experts(outcome.parameters, sums) if steep else ()
