@@ -1,9 +1,11 @@
 """Are the sums of one EM pass right? Against the numpy reference, whatever the shape, the gate and the activation."""
 
+import sys
+
 import numpy as np
 import pytest
 import rowwise
-from rowwise import ACTIVATIONS, assert_within, problem, reference_sums, row_values, sums_of_sizes
+from rowwise import ACTIVATIONS, assert_within, problem, reference_sums, row_values, run_python, sums_of_sizes
 
 from moe_fast import _em
 from moe_fast import design as design_room
@@ -235,6 +237,39 @@ def test_a_pass_stays_in_its_workspace(shape, n_threads):
     assert (resp[1000] == guard).all()
     assert np.isfinite(sums).all()
     assert sums[2] == 1000.0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects memory as Linux does")
+def test_nothing_is_read_past_the_last_row():
+    """X ends where memory ends: a page that may not be touched follows. Kills: blocks of columns or rows read whole."""
+    script = """
+import ctypes, mmap
+import numpy as np
+from moe_fast import _em, _moments
+from moe_fast.rows import Rows
+from rowwise import problem
+
+libc = ctypes.CDLL(None, use_errno=True)
+memory = mmap.mmap(-1, 65 * mmap.PAGESIZE)
+whole = np.frombuffer(memory, np.uint8)
+size = len(whole) - mmap.PAGESIZE
+last = ctypes.c_void_p(whole.ctypes.data + size)
+assert libc.mprotect(last, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+
+for dtype in (np.float32, np.float64):
+    for d in range(1, 20):
+        for n in (1, 7, 8, 9, 255, 257):
+            design, parameters = problem(n, d, 2, dtype=dtype)
+            rows = design.rows
+            X = whole[size - rows.X.nbytes : size].view(dtype).reshape(n, d)
+            X[:] = rows.X
+            rows.X = X
+            design.run(parameters, _em.INFORMATION)
+            rows.moment(_moments.SECOND)
+print("done")
+"""
+    code, output, error = run_python(script)
+    assert (code, output) == (0, "done\n"), error   # -11: a segmentation fault
 
 
 def test_no_rows():
