@@ -151,7 +151,7 @@ def maximise(
         if step is None or proposal is None:
             # Not even a tiny step gains: the top, where rounding hides what is left to gain.
             current.gain = 0.0
-            current.converged = step is not None and step.promise <= tol * weight
+            current.converged = step is not None and (step.promise <= tol * weight or _at_limit(current.parameters))
             break
         gain = proposal.objective - current.objective
         proposal.history = [*current.history, proposal.objective]
@@ -165,7 +165,7 @@ def maximise(
         if small.size and objective.moves_noise:
             current.collapsed = tuple(small.tolist())
             break
-        if gain <= tol * weight and step.promise <= tol * weight:
+        if gain <= tol * weight and (step.promise <= tol * weight or _at_limit(current.parameters)):
             current.converged = True
             break
         pace.after(iteration, gain, step)
@@ -250,6 +250,11 @@ def _gate_move(sums: Sums, parameters: Parameters) -> FloatArray:
 
 def _limit_gate(gate: FloatArray) -> FloatArray:
     return np.clip(gate, -_GATE_LIMIT, _GATE_LIMIT)
+
+
+def _at_limit(parameters: Parameters) -> bool:
+    """Whether the gate separates and was stopped: what a step promises lies beyond the limit."""
+    return bool((np.abs(parameters.gate) >= _GATE_LIMIT).any())
 
 
 def _update_noise(

@@ -89,7 +89,10 @@ class _Field:
             if self.starts and (self.out_of_time() or self.agree(enough, share)):
                 return
             parameters = make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective)
-            start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
+            start = Start(kind, len(self.starts), parameters)
+            if self.task.holds_noise:
+                self.task.anneal(self.design, start)
+            start.parameters = self.task.with_held_noise(start.parameters)
             self.run(start, _SHORT_ITER, _SHORT_TOL)
             self.starts.append(start)
 

@@ -29,6 +29,7 @@ FloatArray = NDArray[np.float64]
 
 # The k-th eigenvalue of T2 must stand this much clear of the largest of the rest, which are noise about zero.
 _CLEAR = 1.5
+_SMALLEST_EIGENVALUE = 0.1   # of the largest, of the whitened tensor
 _SMALLEST_NOISE = 1e-3   # of the standard deviation of y, where the estimate comes out at zero or below
 
 

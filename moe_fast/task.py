@@ -45,6 +45,10 @@ _SAMPLE_ROWS = 50_000
 _SAMPLE_ROWS_PER_PARAMETER = 200
 _SAMPLE_TOL = 1e-7
 
+# A noise that will be held is estimated for so many iterations, from this part of the standard deviation of y.
+_ANNEALING_ITER = 30
+_WIDE = 0.5
+
 
 @dataclass
 class Start:
@@ -130,6 +134,10 @@ class Task:
         return self.held is None
 
     # ---- starts ----
+
+    @property
+    def holds_noise(self) -> bool:
+        return self.move_experts and not isinstance(self.noise, str)
 
     def check_kind(self, init: Any, kinds: tuple[str, ...]) -> None:
         check_choice(init, "init", kinds)
@@ -230,6 +238,20 @@ class Task:
         winner = int(np.argmax(values))
         running[winner].status = "winner"
         return self.report(*ends[winner], starts)
+
+    def anneal(self, design: Design, start: Start) -> None:
+        """Before a small noise is held: EM for a while with the noise estimated, from large.
+
+        Experts that begin wrong and sure of their rows cannot move; while the noise is large they can.
+        """
+        wide = np.maximum(start.parameters.noise_std, _WIDE * float(design.rows.y.std()))
+        free = Objective("per_expert", 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight)
+        outcome = maximise(
+            design, replace(start.parameters, noise_std=wide), free,
+            max_iter=_ANNEALING_ITER, tol=_SAMPLE_TOL, newton=False, callback=self.out_of_time,
+        )
+        start.parameters = outcome.parameters
+        start.n_iter += outcome.n_iter
 
     def finish_one(self, start: Start) -> tuple[Outcome, list[int]]:
         """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
