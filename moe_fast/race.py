@@ -99,7 +99,7 @@ class _Field:
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""
         for start in sorted(self.starts, key=_rank):
-            if len(self.reached) == most or self.out_of_time():
+            if len(self.reached) == most or (self.reached and self.out_of_time()):
                 break
             if any(abs(start.value - other.value) < _AGREE for other in self.reached):
                 start.status = "duplicate"

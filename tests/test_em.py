@@ -206,6 +206,18 @@ def test_at_the_top_the_noise_holds_the_barrier(noise, newton):
     np.testing.assert_allclose(model.noise_std**2, (squares + barrier) / weight, rtol=1e-5)
 
 
+def test_newton_knows_of_the_barrier():
+    """Where EM is slow. Kills: a gradient or a Hessian without it, whose steps fall and give way to EM."""
+    sim = mf.make_moe(800, 4, 3, activation="sigmoid", noise_std=0.05, random_state=1)
+    design = Design(Rows.check(sim.X, sim.y), sim.model.activation)
+    start, objective = design.parameters(sim.model), Objective(barrier=1.0)
+    by_em = maximise(design, start, objective, max_iter=3000, tol=1e-13, newton=False)
+    by_newton = maximise(design, start, objective, max_iter=3000, tol=1e-10)
+    assert by_newton.converged
+    assert by_newton.objective == pytest.approx(by_em.objective, abs=1e-6)
+    assert by_newton.n_iter < by_em.n_iter / 5
+
+
 # ---- at the end the gradient is zero, block by block ----
 
 

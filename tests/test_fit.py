@@ -65,10 +65,10 @@ def test_is_better_than_its_worst_start(sim, fitted):
     assert winner.log_likelihood == pytest.approx(fitted.log_likelihood)
     assert winner.log_likelihood >= max(ends) - 1e-6
     assert min(ends) < fitted.log_likelihood - 10.0
-    assert [start.status for start in fitted.starts].count("finished") <= 1
+    assert [start.status for start in fitted.starts].count("finished") <= 3
     assert {"spectral", "ransac", "kmeans", "segments", "partition", "random"} <= {s.kind for s in fitted.starts}
     assert [start.index for start in fitted.starts] == list(range(len(fitted.starts)))
-    assert [start.kind != "swap" for start in fitted.starts].count(True) == 60
+    assert 24 <= sum(start.kind != "swap" for start in fitted.starts) <= 60
 
 
 def test_of_large_data_races_on_a_sample():
@@ -471,7 +471,7 @@ def test_an_error_in_a_callback_comes_out(sim):
 
 def test_time_limit_ends_the_race(sim):
     with pytest.warns(mf.ConvergenceWarning) as warned:
-        fit = mf.fit(sim.X, sim.y, 3, time_limit=1e-4, random_state=0)
+        fit = mf.fit(sim.X, sim.y, 6, time_limit=1e-4, random_state=0)
     assert any("raise time_limit" in str(warning.message) for warning in warned)
     assert len(fit.starts) == 1
     assert np.isfinite(fit.log_likelihood)
@@ -727,6 +727,23 @@ def test_a_separated_gate_is_flagged():
     assert np.isfinite(fit.model.gate_coef).all()
     assert "separates experts 1, 2" in fit.summary()
     assert np.abs(fit.model.gate_proba(X) - 0.5).min() > 0.49
+
+
+def test_a_gate_that_separates_by_a_hair_is_stopped_and_converged():
+    """The nearest rows are 0.0005 apart, so its likelihood still rises where its norm is capped; no fault of the fit's.
+
+    Kills: a promise that can never be kept taken for a fit that has not converged.
+    """
+    X = np.random.default_rng(0).uniform(-1.0, 1.0, (4000, 1))
+    y = np.where(X[:, 0] > 0.0, 3.0, -3.0) + 0.1 * np.random.default_rng(1).standard_normal(4000)
+    model = mf.MixtureOfExperts([[0.0], [0.0]], [3.0, -3.0], gate_coef=[[60.0], [0.0]], noise_std=0.1)
+    gate = mf.fit_gate(X, y, model)
+    assert gate.converged
+    assert gate.separated == (0, 1)
+    joint = mf.fit_em(X, y, 2, init=model)
+    assert joint.converged
+    assert joint.separated == (0, 1)
+    assert joint.n_iter < 100
 
 
 def test_only_the_experts_the_gate_separates_are_flagged():
