@@ -26,7 +26,9 @@ _LONG_TOL = 1e-8
 _ROWS = 5000              # of large data: enough to tell good starts from bad
 _ROWS_PER_PARAMETER = 25
 _SMALL = 2000             # rows up to which starts cost little
-_ENOUGH = {True: (24, 0.9), False: (8, 0.5)}   # small data or not: starts, and their share at the best, that end it
+_TINY = 500               # rows up to which they cost next to nothing, and all of them are run
+_ENOUGH_OF_SMALL = 24, 0.9    # starts, and the share of them at the best, that end the race
+_ENOUGH_OF_LARGE = 8, 0.5
 _FINISHERS = 12           # starts that are run on: of small data, of large
 _FINISHERS_OF_LARGE = 6
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
@@ -65,9 +67,12 @@ def race(task: Task, init: str, n_starts: int) -> list[Start]:
     field = _Field(task, design)
     kinds = portfolio(design, k, n_starts) if init == "auto" else iter([init] * n_starts)
     small = full.rows.n_counted <= _SMALL
-    field.explore(kinds, *_ENOUGH[small])
+    enough = _ENOUGH_OF_SMALL if small else _ENOUGH_OF_LARGE
+    if full.rows.n_counted <= _TINY:
+        enough = n_starts, 1.0
+    field.explore(kinds, *enough)
     field.run_on(_FINISHERS if small else _FINISHERS_OF_LARGE)
-    if k > 1 and not field.agree(*_ENOUGH[small]):
+    if k > 1 and not field.agree(*enough):
         field.move((4 if small else 2) * k)
     if sampled:
         task.n_read_elsewhere += design.rows.n_read
