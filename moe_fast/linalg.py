@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 # Squared sine of the angle between a column and the span of those before it, below which it is taken as dependent.
 _DEPENDENT = 1e-11
 
+_VANISHING = 1e-15   # of the largest root of a diagonal entry: a column without curvature
+
 _SMALL = 64   # columns up to which our own Cholesky beats the calls into LAPACK
 
 _EIGENVALUES_UP_TO = 300   # parameters: an eigendecomposition still costs less than a pass over moderate data
@@ -50,7 +52,7 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
         if not failed:
             return solution
     size = np.sqrt(np.einsum("mii->mi", matrices))
-    if p > _SMALL and size.min() > 0.0:
+    if p > _SMALL and size.min() > _VANISHING * size.max():
         scaled = matrices / (size[:, :, None] * size[:, None, :])
         try:
             lower = np.linalg.cholesky(scaled)
@@ -63,7 +65,7 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
 
 
 def _minimum_norm(matrix: FloatArray, right: FloatArray, size: FloatArray) -> FloatArray:
-    size = np.where(size > 0.0, size, 1.0)
+    size = np.where(size > _VANISHING * size.max(), size, np.inf)   # infinite: left out, its solution is zero
     values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
     kept = values > _DEPENDENT * max(values[-1], 0.0)
     vectors = vectors[:, kept]

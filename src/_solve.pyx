@@ -6,6 +6,8 @@ span of those before it: what tells dependent columns.
 
 from libc.math cimport sqrt
 
+cdef double VANISHING = 1e-30   # of the largest diagonal entry: a column without curvature, as of a gate that separates
+
 
 def solve_small(
     const double[:, :, ::1] matrices,   # IN   (m, p, p), symmetric
@@ -29,9 +31,12 @@ def solve_small(
 cdef bint _solve_one(const double *matrix, const double *right, double *x, double *lower, double *size,
                      Py_ssize_t p, double dependent) noexcept nogil:
     cdef Py_ssize_t a, b, c
-    cdef double total
+    cdef double total, largest = 0.0
     for a in range(p):
-        if not matrix[a * p + a] > 0.0:
+        if matrix[a * p + a] > largest:
+            largest = matrix[a * p + a]
+    for a in range(p):
+        if not matrix[a * p + a] > VANISHING * largest:
             return False
         size[a] = 1.0 / sqrt(matrix[a * p + a])
     for a in range(p):

@@ -1,0 +1,76 @@
+"""The small dense solves: against numpy, on both sides of the size where our own Cholesky gives way, and singular."""
+
+import numpy as np
+import pytest
+
+from moe_fast import linalg
+from moe_fast.linalg import Curvature, lower_pairs, solve_normal_equations
+
+
+def definite(rng, n_systems, p, scale=1.0):
+    A = rng.standard_normal((n_systems, 3 * p + 2, p)) * scale
+    return np.einsum("mia,mib->mab", A, A)
+
+
+@pytest.mark.parametrize("p", [1, 2, 7, linalg._SMALL, linalg._SMALL + 1])
+def test_agrees_with_numpy(p):
+    """Kills: a wrong index in either substitution, the scale left out of one side."""
+    rng = np.random.default_rng(p)
+    scale = np.exp(rng.uniform(-8, 8, p))   # columns of very different size
+    matrices, right = definite(rng, 4, p, scale), rng.standard_normal((4, p))
+    solution = solve_normal_equations(matrices, right)
+    expected = np.linalg.solve(matrices / scale[:, None] / scale, (right / scale)[:, :, None])[:, :, 0] / scale
+    np.testing.assert_allclose(solution * scale, expected * scale, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [5, linalg._SMALL + 5])
+def test_dependent_columns_get_the_minimum_norm(p):
+    """Kills: a pivot of rounding size taken for a true one."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((3 * p, p))
+    A[:, -1] = A[:, 0]
+    y = rng.standard_normal(3 * p)
+    [solution] = solve_normal_equations((A.T @ A)[None], (A.T @ y)[None])
+    np.testing.assert_allclose(solution, np.linalg.lstsq(A, y, rcond=None)[0], atol=1e-8)
+
+
+def test_one_singular_system_does_not_spoil_the_others():
+    rng = np.random.default_rng(1)
+    matrices, right = definite(rng, 3, 4), rng.standard_normal((3, 4))
+    alone = solve_normal_equations(matrices[[0, 2]], right[[0, 2]])
+    matrices[1] = 0.0
+    right[1] = 0.0
+    solution = solve_normal_equations(matrices, right)
+    np.testing.assert_allclose(solution[[0, 2]], alone, rtol=1e-8)
+    np.testing.assert_array_equal(solution[1], 0.0)
+
+
+@pytest.mark.parametrize("tiny", [0.0, 1e-300, 1e-60])
+def test_a_column_without_curvature_does_not_move(tiny):
+    """A gate that separates leaves such columns. Kills: a step of 1e150 along them."""
+    matrix = np.diag([2.0, tiny, 4.0])[None]
+    solution = solve_normal_equations(matrix, np.array([[2.0, 1e-40, 4.0]]))
+    np.testing.assert_allclose(solution, [[1.0, 0.0, 1.0]])
+
+
+def test_nothing_to_solve():
+    assert solve_normal_equations(np.empty((2, 0, 0)), np.empty((2, 0))).shape == (2, 0)
+
+
+def test_curvature_of_a_maximum_gives_newtons_step():
+    rng = np.random.default_rng(2)
+    hessian, gradient = -definite(rng, 1, 6)[0], rng.standard_normal(6)
+    curvature = Curvature.factor(hessian, np.sqrt(-np.diagonal(hessian)))
+    assert curvature.definite
+    np.testing.assert_allclose(curvature.direction(gradient), -np.linalg.solve(hessian, gradient), rtol=1e-9)
+
+
+def test_curvature_of_a_saddle_climbs_both_ways():
+    """Kills: eigenvalues with their signs, which step down the curve that bends up."""
+    curvature = Curvature.factor(np.diag([-4.0, 2.0]), np.ones(2))
+    assert not curvature.definite
+    np.testing.assert_allclose(curvature.direction(np.array([4.0, 2.0])), [1.0, 1.0])
+
+
+def test_pairs_are_in_the_order_kernels_pack():
+    assert lower_pairs(3) == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
