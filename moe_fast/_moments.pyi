@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 COLUMNS: int
 SECOND: int
 THIRD: int
+POWERS: int
 
 def sums_size(order: int, n_features: int, n_directions: int) -> int: ...
 def work_size(order: int, n_samples: int, n_features: int, n_directions: int, n_threads: int) -> int: ...

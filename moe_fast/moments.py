@@ -37,10 +37,9 @@ class Polynomial:
     @classmethod
     def centred(cls, rows: Rows, first: float, second: float, third: float) -> Polynomial:
         """first y + second y^2 + third y^3, less its weighted mean over the rows."""
-        y, w = rows.y, rows.weight
-        powers = (y, y * y, y * y * y)
-        mean = [float(np.average(power, weights=w)) for power in powers]
-        return cls((-(first * mean[0] + second * mean[1] + third * mean[2]), first, second, third))
+        sums = rows.moment(_moments.POWERS)
+        mean = sums[1:] / sums[0]
+        return cls((float(-(first * mean[0] + second * mean[1] + third * mean[2])), first, second, third))
 
 
 @dataclass(frozen=True, eq=False)

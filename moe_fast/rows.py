@@ -122,7 +122,8 @@ class Rows:
 
         Parameters
         ----------
-        order : {_moments.COLUMNS, _moments.SECOND, _moments.THIRD}
+        order : {_moments.COLUMNS, _moments.SECOND, _moments.THIRD, _moments.POWERS}
+            The last reads y alone, and is not counted.
         polynomial : four floats
             Row i counts with its weight times sum_m polynomial[m] y_i^m.
         weight : ndarray of shape (n_samples,), optional
@@ -139,6 +140,7 @@ class Rows:
         coefficients = np.array(polynomial, dtype=np.float64)
         total = np.zeros(_moments.sums_size(order, d, n_directions))
         sums = np.empty_like(total)
+        n_read = self.n_read
         work_per_row = d * d if order == _moments.SECOND else d * (1 + n_directions)
         longest = span_rows(work_per_row)
         work = np.empty(
@@ -152,6 +154,8 @@ class Rows:
                 sums, work, n_threads,
             )
             total += sums
+        if order == _moments.POWERS:
+            self.n_read = n_read
         return total
 
     def column_moments(self) -> tuple[FloatArray, FloatArray]:

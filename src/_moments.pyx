@@ -34,6 +34,7 @@ cdef extern from "moment_problem.h" nogil:
     ctypedef void (*moment_function)(const moment_problem *, Py_ssize_t first, Py_ssize_t last,
                                      double *sums, double *scratch) noexcept nogil
     ctypedef struct moment_kernels:
+        moment_function powers
         moment_function columns
         moment_function second
         moment_function third
@@ -45,7 +46,7 @@ cdef Py_ssize_t MOST_BLOCKS = 64
 cdef Py_ssize_t WORK_DOUBLES = 1 << 23
 cdef const moment_kernels *KERNELS = moment_kernels_for(max(isa_selected(), 0))
 
-COLUMNS, SECOND, THIRD = range(3)
+COLUMNS, SECOND, THIRD, POWERS = range(4)
 
 
 cdef Py_ssize_t _n_blocks(Py_ssize_t n_samples, Py_ssize_t size) noexcept nogil:
@@ -56,7 +57,7 @@ cdef Py_ssize_t _n_blocks(Py_ssize_t n_samples, Py_ssize_t size) noexcept nogil:
 def sums_size(int order, Py_ssize_t n_features, Py_ssize_t n_directions):
     """Doubles that the sums of one order fill; moment_problem.h says how they lie."""
     d, k = n_features, n_directions
-    return (2 * d + 1, d * d + d + 1, k * (k + 1) * (k + 2) // 6 + k + 1)[order]
+    return (2 * d + 1, d * d + d + 1, k * (k + 1) * (k + 2) // 6 + k + 1, 4)[order]
 
 
 def work_size(int order, Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_directions, int n_threads):
@@ -68,7 +69,7 @@ def work_size(int order, Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t
 
 
 def moment_pass(
-    int order,                         # IN   COLUMNS, SECOND or THIRD
+    int order,                         # IN   COLUMNS, SECOND, THIRD or POWERS
     const floating[:, ::1] X,          # IN   (n_samples, n_features)
     const double[::1] y,               # IN   (n_samples,), or None: c is the weight alone
     const double[::1] weight,          # IN   (n_samples,), or None: all one
@@ -99,7 +100,8 @@ def moment_pass(
     s.shift, s.scale = &standard[0, 0], &standard[1, 0]
     if directions is not None:
         s.n_directions, s.directions = directions.shape[0], &directions[0, 0]
-    kernel = KERNELS.columns if order == 0 else KERNELS.second if order == 1 else KERNELS.third
+    kernel = (KERNELS.columns if order == 0 else KERNELS.second if order == 1
+              else KERNELS.third if order == 2 else KERNELS.powers)
 
     n_block = _n_blocks(n_samples, size)
     n_tiles = (n_samples + MOMENT_TILE_ROWS - 1) // MOMENT_TILE_ROWS

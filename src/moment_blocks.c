@@ -7,10 +7,10 @@
 
 const moment_kernels *moment_kernels_for(int isa) {
     static const moment_kernels tables[N_ISA] = {
-        [ISA_BASELINE] = {column_rows_baseline, second_rows_baseline, third_rows_baseline},
+        [ISA_BASELINE] = {power_rows_baseline, column_rows_baseline, second_rows_baseline, third_rows_baseline},
 #if MOE_FAST_X86
-        [ISA_AVX2] = {column_rows_avx2, second_rows_avx2, third_rows_avx2},
-        [ISA_AVX512] = {column_rows_avx512, second_rows_avx512, third_rows_avx512},
+        [ISA_AVX2] = {power_rows_avx2, column_rows_avx2, second_rows_avx2, third_rows_avx2},
+        [ISA_AVX512] = {power_rows_avx512, column_rows_avx512, second_rows_avx512, third_rows_avx512},
 #endif
     };
     return &tables[isa];

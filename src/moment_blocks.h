@@ -31,6 +31,23 @@ static moment_tile load_moment_tile(const moment_problem *s, ptrdiff_t first, pt
     return t;
 }
 
+#define power_rows MF_NAME(power_rows)
+static void power_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last, double *sums, double *scratch) {
+    (void)scratch;
+    vd total[4] = {vset(0.0), vset(0.0), vset(0.0), vset(0.0)};
+    ptrdiff_t i = first;
+    for (; i + VLEN <= last; i += VLEN) {
+        vd y = vload(s->y + i), term = s->weight ? vload(s->weight + i) : vset(1.0);
+#pragma GCC unroll 4
+        for (int m = 0; m < 4; m++, term *= y) total[m] += term;
+    }
+    for (int m = 0; m < 4; m++) sums[m] += vsum(total[m]);
+    for (; i < last; i++) {
+        double term = s->weight ? s->weight[i] : 1.0;
+        for (int m = 0; m < 4; m++, term *= s->y[i]) sums[m] += term;
+    }
+}
+
 #define column_rows MF_NAME(column_rows)
 static void column_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last, double *sums, double *scratch) {
     ptrdiff_t d = s->n_features;

@@ -22,6 +22,7 @@ typedef struct {
 typedef void (*moment_function)(const moment_problem *, ptrdiff_t first, ptrdiff_t last, double *sums, double *scratch);
 
 typedef struct {
+    moment_function powers;  /* (4,): sum w, sum w y, sum w y^2, sum w y^3; X is not read */
     moment_function columns; /* (2, d): sum c x, sum c x^2; then sum c */
     moment_function second;  /* (d, d): sum c x x', lower triangle; then (d,) sum c x; then sum c */
     moment_function third;   /* a >= b >= e packed: sum c v_a v_b v_e; then (k,) sum c v; then sum c */

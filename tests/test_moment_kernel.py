@@ -236,3 +236,16 @@ def test_packing_is_that_of_unpack_symmetric():
     v = X @ directions.T
     want = POLYNOMIAL[0] * np.einsum("na,nb,nc->abc", v, v, v)
     np.testing.assert_allclose(unpack_symmetric(sums[:20], 4), want, rtol=0, atol=1e-12 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("n_samples", [1, 7, 8, 255, 257, 5000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_powers_of_the_target(n_samples, weighted):
+    """Kills: the rows after the last whole vector left out, a power too many. Reads no X, and counts no row as read."""
+    rng = np.random.default_rng(n_samples)
+    y, w = rng.standard_normal(n_samples), rng.uniform(0.5, 2.0, n_samples)
+    rows = Rows(np.full((n_samples, 2), np.nan), y, w if weighted else None)
+    terms = np.stack([y**m * (w if weighted else 1.0) for m in range(4)])
+    error = np.abs(rows.moment(_moments.POWERS) - terms.sum(axis=1))
+    assert (error <= 1e-14 * np.abs(terms).sum(axis=1)).all()
+    assert rows.n_read == 0
