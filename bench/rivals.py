@@ -28,6 +28,13 @@ _FLEXMIX = Path(__file__).with_name("flexmix.R")
 # ---- plain numpy: moe_fast/reference.py ----
 
 
+def own_model(start: reference.Params) -> mf.MixtureOfExperts:
+    """The same parameters as this package has them."""
+    return mf.MixtureOfExperts(
+        start.coef[:, 1:], start.coef[:, 0], start.gate[:, 1:], start.gate[:, 0], start.noise_std
+    )
+
+
 def reference_params(model: mf.MixtureOfExperts) -> reference.Params:
     return reference.Params(
         np.column_stack([model.intercept, model.coef]),

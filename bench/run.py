@@ -288,7 +288,7 @@ def _iterations_to(data: Data, params: reference.Params, objective: float) -> in
 
 
 def run_defaults(session: Session) -> None:
-    """`fit` as it comes, against one random start of plain numpy's EM and what is installed."""
+    """`fit` as it comes, against EM from one random start, our own and plain numpy's, and what is installed."""
     n_threads = max(session.threads)
     for case in (cases.S1, cases.S4) if session.quick else (cases.S1, cases.S2, cases.S3, cases.S4):
         data = draw(session.case(case))
@@ -296,6 +296,9 @@ def run_defaults(session: Session) -> None:
         start = reference.random_start(X, y, k, rng=0)
         calls: Calls = {
             OWN: lambda X=X, y=y, k=k: _fit_outcome(mf.fit(X, y, k, random_state=0, n_threads=n_threads)),
+            f"{OWN}, one start": lambda X=X, y=y, k=k, start=start: _fit_outcome(
+                mf.fit_em(X, y, k, init=rivals.own_model(start), n_threads=n_threads)
+            ),
             BLOCKS: lambda data=data, start=start: rivals.numpy_em(data, start, "blocks"),
             FULL: lambda data=data, start=start: rivals.numpy_em(data, start, "full"),
         }

@@ -1,6 +1,6 @@
-"""The README's table of times, from the CSV that run.py wrote.
+"""Tables of times, from the CSV that run.py wrote: all of them, and for the README those in float64 with all threads.
 
-    python bench/table.py                    # into README.md, between its markers; printed if it has none
+    python bench/table.py                    # into docs/benchmarks.md and README.md, between their markers
     python bench/table.py --print
 
 All cases are shown, lost ones too.
@@ -34,6 +34,17 @@ def table(rows: list[Row]) -> str:
     if groups["memory"]:
         parts.append(_memory(groups["memory"]))
     return "\n\n".join(parts)
+
+
+def brief(rows: list[Row]) -> list[Row]:
+    """What a first look needs: whole steps and fits, float64, all threads."""
+    most = max(int(row["threads"]) for row in rows)
+    parts = {"second moment", "third moment", "information"}
+    return [
+        row for row in rows
+        if int(row["threads"]) == most and row["dtype"] == "float64" and row["step"] not in parts
+        and row["group"] != "memory"
+    ]  # fmt: skip
 
 
 def _where(row: Row, n_threads: int) -> str:
@@ -118,17 +129,17 @@ def insert(text: str, content: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csv", type=Path, default=HERE / "results" / "run.csv")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
     parser.add_argument("--print", action="store_true", dest="only_print")
     arguments = parser.parse_args()
     with arguments.csv.open(newline="") as lines:
-        content = table(list(csv.DictReader(lines)))
-    text = arguments.readme.read_text()
-    if arguments.only_print or BEGIN not in text:
-        print(content)
-    else:
-        arguments.readme.write_text(insert(text, content))
-        print(f"{arguments.readme} has the table of {arguments.csv}")
+        rows = list(csv.DictReader(lines))
+    for name, shown in (("docs/benchmarks.md", rows), ("README.md", brief(rows))):
+        content, path = table(shown), HERE.parent / name
+        if arguments.only_print:
+            print(content, end="\n\n")
+        else:
+            path.write_text(insert(path.read_text(), content))
+            print(f"{path} has the table of {arguments.csv}")
 
 
 if __name__ == "__main__":
