@@ -1,7 +1,7 @@
 """The command ``moe-fast``: fit, predict, simulate, compare, info.
 
-Each command reads its files, calls the package and prints. Exit codes: 0 done; 1 the data, the fit or a file
-was refused; 2 the command line is wrong (an unknown option or column, a missing file); 130 interrupted.
+Each command reads its files, calls the package and prints. Exit codes: 0 done; 1 the data, a file or an option's
+value was refused; 2 the command line is wrong (an unknown option or column, a missing file); 130 interrupted.
 In all that it prints, writes and draws experts count from 1.
 """
 
@@ -333,6 +333,8 @@ def _prediction_columns(
         raise UsageError(f"the model has no column names: name the {n_wanted} it was fitted to with {option}")
     if len(names) != n_wanted:
         raise UsageError(f"{option} names {len(names)} columns, the model has {n_wanted}")
+    if fitted is not None and names != list(fitted) and sorted(names) == sorted(fitted):
+        raise UsageError(f"{option} has the model's columns in another order; the model's: {','.join(fitted)}")
     return numbers(table, names).set_axis(names if fitted is None else list(fitted), axis=1)
 
 

@@ -200,7 +200,7 @@ class Design:
                 *curve, want, sums, None if resp is None else resp[span], work, n_threads,
             )
             total += sums
-        result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2])
+        result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2], finite=bool(np.isfinite(total).all()))
         for name, (offset, shape, length) in parts.items():
             setattr(result, name, total[offset : offset + length].reshape(shape))
         return result
@@ -228,11 +228,10 @@ class Design:
         """g, g' and, for the information, g'' of a custom activation at every linear predictor of the span."""
         eta = _matrix(self.rows.X[span], self.standard, self.fit_intercept) @ expert.T
         g = self.activation
-        bend = np.ascontiguousarray(g.second_derivative(eta)) if want & _em.INFORMATION else None
-        mean, slope = np.ascontiguousarray(g.g(eta)), np.ascontiguousarray(g.derivative(eta))
-        for value in (mean, slope, bend):
-            if value is not None and not np.isfinite(value).all():
-                raise ValueError(f"activation {g} gives values that are not finite at its linear predictors")
+        # Overflow makes the log-likelihood no number, and the step that led there is not taken.
+        with np.errstate(all="ignore"):
+            bend = np.ascontiguousarray(g.second_derivative(eta)) if want & _em.INFORMATION else None
+            mean, slope = np.ascontiguousarray(g.g(eta)), np.ascontiguousarray(g.derivative(eta))
         return mean, slope, bend
 
 

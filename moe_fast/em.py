@@ -21,7 +21,7 @@ from .information import gradient, hessian, moved, scales
 from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
 
-__all__ = ["NEWTON_PARAMETERS", "Outcome", "State", "maximise", "overall_line"]
+__all__ = ["GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "maximise", "overall_line"]
 
 FloatArray = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted
 _TINY = 1e-150           # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = 1e-12         # share of the weight below which an expert holds nothing
-_GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
+GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def maximise(
     pace = _Pace(design, start, objective, tol * weight, newton, curvature)
     current = _evaluate(design, start, objective, pace.want)
     current.history.append(current.objective)
+    if current.objective == -math.inf:   # a custom activation that overflows there: no place to climb from
+        return current
     for iteration in range(1, max_iter + 1):
         while True:
             current, step = _next_step(design, current, objective, pace, smallest_noise)
@@ -151,7 +153,7 @@ def maximise(
         if step is None or proposal is None:
             # Not even a tiny step gains: the top, where rounding hides what is left to gain.
             current.gain = 0.0
-            current.converged = step is not None and (step.promise <= tol * weight or _at_limit(current.parameters))
+            current.converged = step is not None and (step.promise <= tol * weight or _pressed(current))
             break
         gain = proposal.objective - current.objective
         proposal.history = [*current.history, proposal.objective]
@@ -165,7 +167,7 @@ def maximise(
         if small.size and objective.moves_noise:
             current.collapsed = tuple(small.tolist())
             break
-        if gain <= tol * weight and (step.promise <= tol * weight or _at_limit(current.parameters)):
+        if gain <= tol * weight and (step.promise <= tol * weight or _pressed(current)):
             current.converged = True
             break
         pace.after(iteration, gain, step)
@@ -249,12 +251,15 @@ def _gate_move(sums: Sums, parameters: Parameters) -> FloatArray:
 
 
 def _limit_gate(gate: FloatArray) -> FloatArray:
-    return np.clip(gate, -_GATE_LIMIT, _GATE_LIMIT)
+    return np.clip(gate, -GATE_LIMIT, GATE_LIMIT)
 
 
-def _at_limit(parameters: Parameters) -> bool:
-    """Whether the gate separates and was stopped: what a step promises lies beyond the limit."""
-    return bool((np.abs(parameters.gate) >= _GATE_LIMIT).any())
+def _pressed(current: Outcome) -> bool:
+    """Whether the gate separates and was stopped: coefficients at the limit that would go on, were they let."""
+    gate = current.parameters.gate
+    at_limit = np.abs(gate) >= GATE_LIMIT
+    outward = gate * current.sums.gate_gradient >= 0.0
+    return bool(at_limit.any() and outward[at_limit].all())
 
 
 def _update_noise(
@@ -315,7 +320,7 @@ def _line_search(
 def _evaluate(design: Design, parameters: Parameters, objective: Objective, want: int) -> Outcome:
     sums = design.run(parameters, want)
     value = sums.log_likelihood - objective.penalty(parameters.noise_std)
-    if not math.isfinite(value):   # a step into overflow: no good, whatever it is
+    if not (sums.finite and math.isfinite(value)):   # a step into overflow: no good, whatever it is
         value = -math.inf
     return Outcome(parameters, value, sums.log_likelihood, sums, [])
 
@@ -347,6 +352,7 @@ class _Pace:
         self.goal = goal
         self.weight = design.rows.total_weight
         self.use_newton = curvature is not None and self.newton_allowed
+        self.newton_tried = self.use_newton
         self.curvature = curvature if self.use_newton else None
         self.promise = math.inf     # of the last step taken with that curvature
         self.fresh = False          # whether it was taken at the current place
@@ -391,6 +397,9 @@ class _Pace:
         if self.has_kinks and not self.majorise:
             self.majorise = self.bound_changed = True
             return True
+        if self.newton_allowed and not self.newton_tried:   # EM alone may stall beside a better point
+            self.use_newton = self.newton_tried = True
+            return True
         return False
 
     def after(self, iteration: int, gain: float, step: _Step) -> None:
@@ -404,6 +413,7 @@ class _Pace:
             return
         rate = min(gain / previous, 0.9999)   # gains that grow are a saddle on the way
         self.use_newton = math.log(self.goal / gain) / math.log(rate) > self.worth
+        self.newton_tried = self.newton_tried or self.use_newton
 
 
 def overall_line(design: Design) -> tuple[FloatArray, float]:

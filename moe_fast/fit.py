@@ -111,6 +111,7 @@ def fit(
         time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads, random_state=random_state,
         callback=callback,
     )
+    init = getattr(init, "model", init)
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
     task.check_kind(init, ("auto", *KINDS))
@@ -149,7 +150,8 @@ def fit_em(
         As for `fit`.
     init : str or MixtureOfExperts, default "random"
         Kind of start: "random", "partition", "kmeans", "kmeans_x", "segments", "segments_y", "ransac", "tree",
-        "local", "growth", "spectral"; or a model of the same shape.
+        "local", "growth", "spectral"; or a model of the same shape, or a result that has one. A gate of zeros
+        is of any shape.
     n_init : int, default 1
         Starts of that kind; the best end is kept.
     time_limit, max_iter, tol, n_threads, random_state, callback
@@ -184,16 +186,16 @@ def fit_em(
         callback=callback, newton=newton,
     )
     n_init = check_integer(n_init, "n_init", 1)
+    init = getattr(init, "model", init)
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
     task.check_kind(init, tuple(KINDS))
-    starts = [
-        Start(init, index, make_start(init, task.design, task.n_experts, task.rng, task.objective()))
-        for index in range(n_init)
-    ]
-    if task.holds_noise and task.newton:
-        for start in starts:
+    starts: list[Start] = []
+    while len(starts) < n_init and not (starts and task.out_of_time()):
+        start = Start(init, len(starts), make_start(init, task.design, task.n_experts, task.rng, task.objective()))
+        if task.holds_noise and task.newton:
             task.anneal(task.design, start)
+        starts.append(start)
     return task.finish(starts)
 
 
@@ -239,4 +241,4 @@ def fit_gate(
         sample_weight=sample_weight, time_limit=time_limit, max_iter=max_iter, tol=tol, n_threads=n_threads,
         random_state=0, callback=callback, held=model,
     )
-    return task.finish([task.start_from(model)])
+    return task.finish([task.start_from(model, "model")])

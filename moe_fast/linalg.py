@@ -100,8 +100,11 @@ class Curvature:
         Returns
         -------
         curvature : Curvature or None
-            None where the Hessian is indefinite and too large for the eigenvalues that the way out needs.
+            None where the Hessian is indefinite and too large for the eigenvalues that the way out needs, or has
+            entries that are no numbers.
         """
+        if not np.isfinite(hessian).all():
+            return None
         scaled = -hessian / np.outer(size, size)
         try:
             lower = np.linalg.cholesky(scaled)

@@ -7,7 +7,6 @@ No kind of start wins everywhere, and how often a good one is found depends on t
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,7 +39,7 @@ _SAME = 1e-6              # and so close for one that was reached
 
 def default_starts(task: Task) -> int:
     """60 starts up to 2000 rows, falling to 12."""
-    n = task.design.rows.n_counted
+    n = task.design.rows.n_samples
     return int(np.clip(60 * (_SMALL / n) ** 0.7, 12, 60))
 
 
@@ -62,20 +61,18 @@ def race(task: Task, init: str, n_starts: int) -> list[Start]:
     """
     full, k = task.design, task.n_experts
     n_rows = max(_ROWS, _ROWS_PER_PARAMETER * (k * full.n_columns + (k - 1) * full.n_gate_columns))
-    sampled = full.rows.n_counted > 2 * n_rows
+    sampled = full.rows.n_samples > 2 * n_rows
     design = full.on(full.rows.sample(n_rows, task.rng)) if sampled else full
     field = _Field(task, design)
     kinds = portfolio(design, k, n_starts) if init == "auto" else iter([init] * n_starts)
-    small = full.rows.n_counted <= _SMALL
+    small = full.rows.n_samples <= _SMALL
     enough = _ENOUGH_OF_SMALL if small else _ENOUGH_OF_LARGE
-    if full.rows.n_counted <= _TINY:
+    if full.rows.n_samples <= _TINY:
         enough = n_starts, 1.0
     field.explore(kinds, *enough)
     field.run_on(_FINISHERS if small else _FINISHERS_OF_LARGE)
-    if k > 1 and not field.agree(*enough):
+    if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(*enough):
         field.move((4 if small else 2) * k)
-    if sampled:
-        task.n_read_elsewhere += design.rows.n_read
     return field.result(_FINALISTS)
 
 
@@ -91,7 +88,7 @@ class _Field:
     def explore(self, kinds: Iterator[str], enough: int, share: float) -> None:
         """A short run of each start, until enough starts agree on the best."""
         for kind in kinds:
-            if self.starts and (self.out_of_time() or self.agree(enough, share)):
+            if self.starts and (self.task.out_of_time() or self.agree(enough, share)):
                 return
             parameters = make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective)
             start = Start(kind, len(self.starts), parameters)
@@ -104,7 +101,7 @@ class _Field:
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""
         for start in sorted(self.starts, key=_rank):
-            if len(self.reached) == most or (self.reached and self.out_of_time()):
+            if len(self.reached) == most or (self.reached and self.task.out_of_time()):
                 break
             if any(abs(start.value - other.value) < _AGREE for other in self.reached):
                 start.status = "duplicate"
@@ -116,7 +113,7 @@ class _Field:
         """Swap an expert of the leader for one where it explains worst, or move its borders; a better end leads."""
         k, rng = self.task.n_experts, self.task.rng
         tried = 0
-        while tried < n_moves and not self.out_of_time():
+        while tried < n_moves and not self.task.out_of_time():
             leader = self.reached[0]
             if tried % 2:
                 kind, parameters = "borders", shift_borders(self.design, leader.parameters, rng)
@@ -153,7 +150,8 @@ class _Field:
         start.parameters = outcome.parameters
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
         start.n_iter += outcome.n_iter
-        start.status = "degenerate" if task.too_small(self.design, outcome.sums).any() else "finished"
+        sound = math.isfinite(start.value) and not task.too_small(self.design, outcome.sums).any()
+        start.status = "finished" if sound else "degenerate"
 
     def agree(self, enough: int, share: float) -> bool:
         """Whether so many starts or more, and this share of them, end at the same best."""
@@ -165,9 +163,6 @@ class _Field:
         """Whether, on more rows than these, a start may yet overtake: its rows' mean loss is within its error."""
         loss = log_density(self.design, leader.parameters) - log_density(self.design, start.parameters)
         return loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss))
-
-    def out_of_time(self) -> bool:
-        return time.perf_counter() > self.task.deadline
 
     def result(self, n_finalists: int) -> list[Start]:
         ranked = sorted(self.reached, key=_rank)

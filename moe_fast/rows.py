@@ -22,6 +22,13 @@ __all__ = ["Rows"]
 FloatArray = NDArray[np.float64]
 
 
+@dataclass
+class Reads:
+    """A count of rows."""
+
+    n_rows: int = 0
+
+
 @dataclass(eq=False)
 class Rows:
     """Checked rows, and a count of how many of them were read.
@@ -34,8 +41,8 @@ class Rows:
     gate_features : ndarray of shape (n_samples, n_gate_features) or None
         None: the gate sees X.
     n_threads : int
-    n_read : int
-        Rows read so far by passes over these rows.
+    reads : Reads
+        Counts the rows read by passes over these rows, and over all rows taken from them.
     """
 
     X: NDArray[Any]
@@ -43,7 +50,7 @@ class Rows:
     weight: FloatArray | None = None
     gate_features: NDArray[Any] | None = None
     n_threads: int = 1
-    n_read: int = field(default=0)
+    reads: Reads = field(default_factory=Reads)
 
     @classmethod
     def check(
@@ -51,11 +58,17 @@ class Rows:
     ) -> Rows:
         """Rows from a user's arguments; bad ones are refused before any work."""
         X = check_matrix(X, "X")
-        y = check_vector(y, "y", n_samples=len(X))
-        weight = check_weights(sample_weight, len(X))
+        n_samples = len(X)
+        y = check_vector(y, "y", n_samples=n_samples)
+        weight = check_weights(sample_weight, n_samples)
         check_target_varies(y, weight)
+        if weight is not None and not weight.all():   # a row of weight 0 is as absent
+            counted = np.flatnonzero(weight)
+            X, y, weight = X[counted], y[counted], weight[counted]
         if gate_features is not None:
-            gate_features = check_matrix(gate_features, "gate_features", n_samples=len(X))
+            gate_features = check_matrix(gate_features, "gate_features", n_samples=n_samples)
+            if n_samples > len(y):
+                gate_features = gate_features[counted]
             if gate_features.dtype != X.dtype:   # a kernel takes one type; the narrower would lose digits
                 X, gate_features = X.astype(np.float64), gate_features.astype(np.float64)
         return cls(X, y, weight, gate_features, n_threads)
@@ -72,18 +85,13 @@ class Rows:
     def total_weight(self) -> float:
         return float(self.n_samples if self.weight is None else self.weight.sum())
 
-    @cached_property
-    def n_counted(self) -> int:
-        """Rows of positive weight."""
-        return self.n_samples if self.weight is None else int(np.count_nonzero(self.weight))
-
     @property
     def unit_weight(self) -> float:
-        """Mean weight of the rows that count: what "one row" weighs in rules about numbers of rows."""
-        return self.total_weight / self.n_counted
+        """Mean weight of a row: what "one row" weighs in rules about numbers of rows."""
+        return self.total_weight / self.n_samples
 
     def take(self, index: NDArray[np.intp] | slice) -> Rows:
-        """A copy of some rows; reading it counts for itself."""
+        """A copy of some rows; what reads it counts as reading these."""
 
         def pick(array: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if array is None else np.ascontiguousarray(array[index])
@@ -94,19 +102,18 @@ class Rows:
             pick(self.weight),
             pick(self.gate_features),
             self.n_threads,
+            self.reads,
         )
 
     def sample(self, n_rows: int, rng: np.random.Generator) -> Rows:
-        """n_rows of the rows of positive weight, drawn without replacement and kept in order."""
-        counted = self.n_samples if self.weight is None else np.flatnonzero(self.weight)
-        index = rng.choice(counted, n_rows, replace=False, shuffle=False)
-        return self.take(np.sort(index))
+        """n_rows rows, drawn without replacement and kept in order."""
+        return self.take(np.sort(rng.choice(self.n_samples, n_rows, replace=False, shuffle=False)))
 
     def spans(self, longest: int) -> Iterator[slice]:
         """The rows in pieces of at most `longest`; counts them as read."""
         for first in range(0, self.n_samples, longest):
             last = min(first + longest, self.n_samples)
-            self.n_read += last - first
+            self.reads.n_rows += last - first
             yield slice(first, last)
 
     def moment(
@@ -140,7 +147,7 @@ class Rows:
         coefficients = np.array(polynomial, dtype=np.float64)
         total = np.zeros(_moments.sums_size(order, d, n_directions))
         sums = np.empty_like(total)
-        n_read = self.n_read
+        n_read = self.reads.n_rows
         work_per_row = d * d if order == _moments.SECOND else d * (1 + n_directions)
         longest = span_rows(work_per_row)
         work = np.empty(
@@ -155,7 +162,7 @@ class Rows:
             )
             total += sums
         if order == _moments.POWERS:
-            self.n_read = n_read
+            self.reads.n_rows = n_read
         return total
 
     def column_moments(self) -> tuple[FloatArray, FloatArray]:
@@ -165,7 +172,7 @@ class Rows:
     def gate_column_moments(self) -> tuple[FloatArray, FloatArray]:
         """The same for the gate's own features."""
         assert self.gate_features is not None
-        return _column_moments(Rows(self.gate_features, self.y, self.weight, n_threads=self.n_threads))
+        return _column_moments(Rows(self.gate_features, self.y, self.weight, None, self.n_threads, self.reads))
 
 
 def worthwhile_threads(n_threads: int, n_rows: int, work_per_row: int) -> int:
@@ -186,8 +193,6 @@ def _column_moments(rows: Rows) -> tuple[FloatArray, FloatArray]:
     step = -(-rows.n_samples // _STANDARD_ROWS)
     if step > 1:
         rows = rows.take(slice(None, None, step))
-        if rows.weight is not None and not rows.weight.any():
-            rows.weight = None
     d = rows.n_features
     shift = rows.X[0].astype(np.float64)   # near the data, so that no digits are lost in the variance
     sums = rows.moment(_moments.COLUMNS, shift=shift)

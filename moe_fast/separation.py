@@ -35,8 +35,8 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
 
     Notes
     -----
-    Experts i and j are separated where the difference of their gates is steep and no row is left undecided between
-    them: moving that difference further changes nothing.
+    Experts i and j are separated where the difference of their gates is steep, no row is left undecided between them,
+    and the likelihood does not ask for a gentler one: moving the difference further changes nothing.
     """
     g, q = parameters.gate.shape
     if g * q == 0:
@@ -46,6 +46,7 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
     for (i, j), block in zip(lower_pairs(g), sums.gate_gram, strict=True):
         grams[i, j] = grams[j, i] = block
     grams[g, :g] = grams[:g, g] = -grams[:g, :g].sum(axis=0)
+    slopes = np.vstack([sums.gate_gradient, -sums.gate_gradient.sum(axis=0)])
     found: set[int] = set()
     for i in range(g + 1):
         for j in range(i):
@@ -56,6 +57,7 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
             direction = difference / size
             undecided = -float(direction @ grams[i, j] @ direction)   # sum pi_i pi_j (z . direction)^2
             shared = min(sums.gate_weight[i], sums.gate_weight[j])
-            if undecided < _FLAT * shared:
+            outward = float(direction @ (slopes[i] - slopes[j])) >= -_FLAT * shared
+            if undecided < _FLAT * shared and outward:
                 found |= {i, j}
     return tuple(sorted(found))

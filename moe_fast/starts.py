@@ -24,7 +24,7 @@ from .moments import Score
 from .objective import Objective
 from .spectral import spectral
 
-__all__ = ["KINDS", "make_start", "portfolio", "shift_borders", "swap_expert"]
+__all__ = ["KINDS", "LINEAR_ONLY", "make_start", "portfolio", "shift_borders", "swap_expert"]
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -112,6 +112,8 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
     experts: the experts beyond get directions at random.
     """
     score = Score.of_normal(design.rows)
+    if score.n_axes == 0:   # every column is constant
+        return random_parameters(design, n_experts, rng)
     n_found = min(n_experts, score.n_axes)
     result = spectral(
         design.rows, n_found, design.activation, score, rng, unit_norm=design.activation.code != Code.LINEAR
@@ -280,16 +282,13 @@ KINDS: dict[str, Callable[..., Parameters]] = {
     "segments_y": segments_of_y,
 }
 
-_LINEAR_ONLY = {"ransac", "tree", "local"}
+LINEAR_ONLY = {"ransac", "tree", "local"}
 
 
 def make_start(
     kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
-    """One start of the kind named, made from the rows that count."""
-    weight = design.rows.weight
-    if weight is not None and not weight.all():
-        design = design.on(design.rows.take(np.flatnonzero(weight)))
+    """One start of the kind named."""
     if kind != "spectral" and design.rows.n_samples > _MOST_ROWS:
         design = design.on(design.rows.sample(_MOST_ROWS, rng))
     if kind == "growth":
@@ -307,7 +306,7 @@ def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
         n_starts -= 1
     kinds = [
         kind for kind in KINDS
-        if kind != "spectral" and not (kind in _LINEAR_ONLY and design.activation.code != Code.LINEAR)
+        if kind != "spectral" and not (kind in LINEAR_ONLY and design.activation.code != Code.LINEAR)
     ]
     for start in range(n_starts):
         yield kinds[start % len(kinds)]

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _em
-from .activations import get_activation
+from .activations import Code, get_activation
 from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
 from .config import resolve_threads
 from .design import Design, Parameters, Sums
-from .em import NEWTON_PARAMETERS, Outcome, State, maximise, overall_line
+from .em import GATE_LIMIT, NEWTON_PARAMETERS, Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
 from .information import hessian, scales
 from .linalg import Curvature
@@ -27,6 +27,7 @@ from .objective import Objective
 from .result import FitResult, StartReport
 from .rows import Rows
 from .separation import may_separate, separated_experts
+from .starts import LINEAR_ONLY
 
 __all__ = ["Callback", "Start", "Task"]
 
@@ -84,7 +85,6 @@ class Task:
     held: MixtureOfExperts | None = None     # whose experts and noise do not move
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False            # by the callback
-    n_read_elsewhere: float = 0.0    # rows read of samples
 
     @classmethod
     def check(
@@ -117,10 +117,10 @@ class Task:
             "target_name": y.name if isinstance(getattr(y, "name", None), str) else None,
         }
         rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
-        if n_experts > rows.n_counted:
+        if n_experts > rows.n_samples:
             raise ValueError(
-                f"n_experts = {n_experts} is more than the {rows.n_counted} rows"
-                + (" of positive weight" if rows.weight is not None else "")
+                f"n_experts = {n_experts} is more than the {rows.n_samples} rows"
+                + (" of positive weight" if sample_weight is not None else "")
             )
         design = Design(rows, activation, bool(fit_intercept), gate, bool(gate_intercept))
         if tol is None:
@@ -140,7 +140,14 @@ class Task:
         return self.move_experts and not isinstance(self.noise, str)
 
     def check_kind(self, init: Any, kinds: tuple[str, ...]) -> None:
+        if not isinstance(init, str):
+            raise TypeError(
+                f"init must be one of {', '.join(kinds)}, or a model (result.model of a fit); "
+                f"got {init!r:.60}"
+            )
         check_choice(init, "init", kinds)
+        if init in LINEAR_ONLY and self.design.activation.code != Code.LINEAR:
+            raise ValueError(f"init={init!r} is for linear experts, got activation {self.design.activation}")
         n_features = self.design.rows.n_features
         if init == "spectral" and n_features < self.n_experts:
             raise ValueError(
@@ -148,29 +155,48 @@ class Task:
                 f"n_experts = {self.n_experts}"
             )
 
-    def start_from(self, model: MixtureOfExperts) -> Start:
-        """A start from a user's model, which must be of this fit's shape."""
+    def start_from(self, model: MixtureOfExperts, argument: str = "init") -> Start:
+        """A start from a user's model, which must be of this fit's shape. A gate of zeros fits any gate."""
         design = self.design
+        flat = not model.gate_coef.any()
         shapes = {
             "n_experts": (model.n_experts, self.n_experts),
             "n_features": (model.n_features, design.rows.n_features),
-            "n_gate_features": (model.n_gate_features, design.gate_standard.shape[1]),
         }
+        if not flat:
+            shapes["n_gate_features"] = model.n_gate_features, design.gate_standard.shape[1]
         for name, (has, wanted) in shapes.items():
             if has != wanted:
-                raise ValueError(f"init is a model with {name} = {has}; this fit has {name} = {wanted}")
+                raise ValueError(f"{argument} is a model with {name} = {has}; this fit has {name} = {wanted}")
         if model.activation != design.activation:
-            raise ValueError(f"init is a model with activation {model.activation}; this fit has {design.activation}")
+            raise ValueError(
+                f"{argument} is a model with activation {model.activation}; this fit has {design.activation}"
+            )
+        own_features = design.rows.gate_features is not None
+        if not flat and model.uses_gate_features != own_features:
+            described = "has features of its own" if model.uses_gate_features else "sees X"
+            given = "were" if own_features else "were not"
+            raise ValueError(f"the gate of {argument} {described}, but gate_features {given} given")
+        for name in ("feature_names",) if flat else ("feature_names", "gate_feature_names"):
+            of_model, of_fit = getattr(model, name), self.names[name]
+            if of_model is not None and of_fit is not None and list(of_model) != list(of_fit):
+                raise ValueError(f"{argument} is a model with {name} {list(of_model)}; this fit has {list(of_fit)}")
+        expert = design.expert_rows(model.coef, model.intercept)
+        gate = np.zeros((self.n_experts - 1, design.n_gate_columns))
+        if not flat:
+            gate = design.parameters(model).gate
+        elif design.gate_intercept:
+            gate[:, 0] = model.gate_intercept[:-1]
         for flag, name, values in (
             (design.fit_intercept, "fit_intercept", model.intercept),
             (design.gate_intercept, "gate_intercept", model.gate_intercept),
         ):
             if not flag and values.any():
-                raise ValueError(f"init is a model with intercepts, but {name} is False")
-        parameters = design.parameters(model)
-        if not isinstance(self.noise, str):
-            parameters = Parameters(parameters.expert, parameters.gate, self.noise)
-        return Start("model", 0, parameters)
+                raise ValueError(f"{argument} is a model with intercepts, but {name} is False")
+        steepest = float(np.abs(gate).max(initial=0.0))
+        if steepest > GATE_LIMIT:   # all of it alike, so that its borders stay where they are
+            gate *= GATE_LIMIT / steepest
+        return Start("model", 0, self.with_held_noise(Parameters(expert, gate, model.noise_std.copy())))
 
     def with_held_noise(self, parameters: Parameters) -> Parameters:
         if isinstance(self.noise, str):
@@ -193,17 +219,19 @@ class Task:
         return overall_line(self.design if step == 1 else self.design.on(rows.take(slice(None, None, step))))[1]
 
     def barrier(self, design: Design) -> float:
-        if not isinstance(self.noise, str):
-            return 0.0
+        """None is needed where the noise is held."""
+        return self.barrier_of(design) if isinstance(self.noise, str) else 0.0
+
+    def barrier_of(self, design: Design) -> float:
         return 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight
 
     def too_small(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
         """Which experts hold less than max(3, d + 2) rows, or n / (4k) where the data is too small for that."""
         rows = design.rows
-        least = min(max(3, rows.n_features + 2), rows.n_counted / (4 * self.n_experts))
+        least = min(max(3, rows.n_features + 2), rows.n_samples / (4 * self.n_experts))
         return sums.weight < least * rows.unit_weight
 
-    def out_of_time(self, state: State) -> bool:
+    def out_of_time(self, state: State | None = None) -> bool:
         return time.perf_counter() > self.deadline
 
     def watch(self, state: State) -> bool:
@@ -221,7 +249,6 @@ class Task:
         if self.sample is not None:
             for start in running:
                 self.approach(start, self.sample)
-            self.n_read_elsewhere += self.sample.rows.n_read
             best = max(running, key=lambda start: start.value)
             for start in running:
                 start.status = "finished" if start is best else "eliminated"
@@ -244,8 +271,10 @@ class Task:
 
         Experts that begin wrong and sure of their rows cannot move; while the noise is large they can.
         """
-        wide = np.maximum(start.parameters.noise_std, _WIDE * float(design.rows.y.std()))
-        free = Objective("per_expert", 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight)
+        y, weight = design.rows.y, design.rows.weight
+        spread = math.sqrt(float(np.average((y - np.average(y, weights=weight)) ** 2, weights=weight)))
+        wide = np.maximum(start.parameters.noise_std, _WIDE * spread)
+        free = Objective("per_expert", self.barrier_of(design))
         outcome = maximise(
             design, replace(start.parameters, noise_std=wide), free,
             max_iter=_ANNEALING_ITER, tol=_SAMPLE_TOL, newton=False, callback=self.out_of_time,
@@ -280,7 +309,7 @@ class Task:
         k, design = self.n_experts, self.design
         n_free = k * (design.n_columns + 1) + (k - 1) * design.n_gate_columns
         n_rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_free)
-        if not self.newton or n_free > NEWTON_PARAMETERS or self.max_iter == 0 or design.rows.n_counted < 4 * n_rows:
+        if not self.newton or n_free > NEWTON_PARAMETERS or self.max_iter == 0 or design.rows.n_samples < 4 * n_rows:
             return None
         return design.on(design.rows.sample(n_rows, self.rng))
 
@@ -293,10 +322,11 @@ class Task:
         objective = self.objective()
         outcome = maximise(
             sample, self.with_held_noise(start.parameters), objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
-            smallest_noise=self.smallest_noise, callback=self.out_of_time,
+            smallest_noise=self.smallest_noise, callback=self.watch,
         )
+        start.n_iter += outcome.n_iter
         sums = sample.run(outcome.parameters, _em.INFORMATION)
-        if outcome.collapsed or self.too_small(sample, sums).any():
+        if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, sums).any():
             start.value = -np.inf
             return
         ratio = self.design.rows.total_weight / sample.rows.total_weight
@@ -309,6 +339,10 @@ class Task:
 
     def report(self, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight
+        if outcome.objective == -math.inf:
+            raise ValueError(
+                f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
+            )
         # The gate's curvature tells a gate that separates; only a steep one can.
         steep = may_separate(outcome.parameters)
         sums = design.run(outcome.parameters, _em.ENTROPY | (_em.GATE_GRAM if steep else 0))
@@ -330,7 +364,7 @@ class Task:
             n_parameters=n_parameters,
             n_samples=weight,
             n_iter=outcome.n_iter,
-            n_passes=(design.rows.n_read + self.n_read_elsewhere) / design.rows.n_samples,
+            n_passes=design.rows.reads.n_rows / design.rows.n_samples,
             converged=outcome.converged,
             history=np.array(outcome.history),
             entropy=float(sums.entropy),

@@ -7,6 +7,7 @@ import pytest
 import rowwise
 from rowwise import ACTIVATIONS, assert_within, problem, reference_sums, row_values, run_python, sums_of_sizes
 
+import moe_fast as mf
 from moe_fast import _em
 from moe_fast import design as design_room
 from moe_fast.activations import Activation, Code
@@ -99,11 +100,15 @@ def test_custom_activation_equals_the_built_in():
         )
 
 
-def test_custom_activation_that_overflows_is_refused():
+def test_custom_activation_that_overflows_is_no_place_to_be():
+    """Kills: infinite values taken for numbers. A fit takes no step there, and refuses where every start is there."""
     rows = Rows(np.array([[0.0], [1e3]]), np.zeros(2))
     design = Design(rows, Activation("wall", lambda t: np.where(t > 5.0, np.inf, t), np.ones_like))
-    with pytest.raises(ValueError, match="activation wall gives values that are not finite"):
-        design.run(Parameters(np.array([[0.0, 10.0]]), np.empty((0, 2)), np.ones(1)), 0)
+    assert not design.run(Parameters(np.array([[0.0, 10.0]]), np.empty((0, 2)), np.ones(1)), 0).finite
+    walled = Activation("walled", lambda t: np.where(np.abs(t) > 2.0, np.inf, t), np.ones_like)
+    x = np.random.default_rng(0).standard_normal((2000, 1))
+    with pytest.raises(ValueError, match="activation walled gives values that are not finite from every start"):
+        mf.fit(x, x[:, 0], 1, activation=walled, fit_intercept=False, init="random", n_starts=3, random_state=0)
 
 
 def test_linear_pass_of_another_activation():
@@ -199,9 +204,9 @@ def test_rows_in_several_spans(monkeypatch):
     want = design.run(parameters, GRAMS, resp=whole)
     monkeypatch.setattr(design_room, "span_rows", lambda work_per_row: 512)
     design = Design(design.rows, design.activation, like=design)
-    before = design.rows.n_read
+    before = design.rows.reads.n_rows
     got = design.run(parameters, GRAMS, resp=pieces)
-    assert design.rows.n_read == before + 3000
+    assert design.rows.reads.n_rows == before + 3000
     assert whole.tobytes() == pieces.tobytes()
     sizes = sums_of_sizes(design, parameters)
     for name, size in sizes.items():

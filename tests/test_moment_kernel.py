@@ -114,7 +114,7 @@ def test_rows_in_several_spans(monkeypatch):
     whole = rows.moment(THIRD, **options)
     monkeypatch.setattr(rows_room, "span_rows", lambda work_per_row: 512)
     pieces = rows.moment(THIRD, **options)
-    assert rows.n_read == 6000
+    assert rows.reads.n_rows == 6000
     np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-13 * np.abs(whole).max())
 
 
@@ -248,4 +248,4 @@ def test_powers_of_the_target(n_samples, weighted):
     terms = np.stack([y**m * (w if weighted else 1.0) for m in range(4)])
     error = np.abs(rows.moment(_moments.POWERS) - terms.sum(axis=1))
     assert (error <= 1e-14 * np.abs(terms).sum(axis=1)).all()
-    assert rows.n_read == 0
+    assert rows.reads.n_rows == 0
