@@ -35,6 +35,7 @@ from timing import Key, Outcome, Timing, race
 import moe_fast as mf
 from moe_fast import _em, reference
 from moe_fast.activations import get_activation, label_transform
+from moe_fast.config import one_blas_thread
 from moe_fast.design import Design
 from moe_fast.inputs import StandardNormal
 from moe_fast.moments import Polynomial, Score, second_moment, whitened_third_moment
@@ -227,9 +228,12 @@ def _moment_calls(step: str, data: Data, n_threads: int) -> Calls:
     score = Score.of(StandardNormal(X.shape[1]), rows)
     W = np.linalg.qr(data.coef.T)[0]   # any fixed whitener will do
 
+    # As every fit does: BLAS threads that spin after the small products would take the cores from the kernels.
+    @one_blas_thread()
     def own_second() -> float:
         return np.linalg.norm(second_moment(rows, Polynomial.centred(rows, gamma, 1.0, 0.0), score))
 
+    @one_blas_thread()
     def own_third() -> float:
         return np.linalg.norm(whitened_third_moment(rows, Polynomial.centred(rows, beta, alpha, 1.0), score, W))
 
