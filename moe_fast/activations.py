@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import quad_vec
-from scipy.special import expit
 
 from .checks import check_choice
 
@@ -74,6 +73,7 @@ class Activation:
     Examples
     --------
     >>> import numpy as np
+import scipy
     >>> from moe_fast import Activation
     >>> softplus = Activation("softplus", lambda t: np.logaddexp(0.0, t))
     >>> softplus
@@ -160,14 +160,14 @@ class _Sigmoid(_BuiltIn):
     code = Code.SIGMOID
 
     def g(self, t: ArrayLike) -> Array:
-        return expit(_float64(t))
+        return scipy.special.expit(_float64(t))
 
     def derivative(self, t: ArrayLike) -> Array:
-        t = _float64(t)
+        t, expit = _float64(t), scipy.special.expit
         return expit(t) * expit(-t)   # not g (1 - g), which is 0 from t = 37 on
 
     def second_derivative(self, t: ArrayLike) -> Array:
-        t = _float64(t)
+        t, expit = _float64(t), scipy.special.expit
         return self.derivative(t) * (expit(-t) - expit(t))
 
 
@@ -178,8 +178,9 @@ class _Tanh(_BuiltIn):
         return np.tanh(_float64(t))
 
     def derivative(self, t: ArrayLike) -> Array:
-        t = _float64(t)
-        return 4.0 * expit(2.0 * t) * expit(-2.0 * t)   # 1 / cosh^2, without overflow or cancellation
+        twice = 2.0 * _float64(t)
+        expit = scipy.special.expit
+        return 4.0 * expit(twice) * expit(-twice)   # 1 / cosh^2, without overflow or cancellation
 
     def second_derivative(self, t: ArrayLike) -> Array:
         t = _float64(t)
@@ -445,7 +446,7 @@ def _gaussian_mean(f: Callable[[float], Array], label: str) -> Array:
         return f(t) * math.exp(-0.5 * t**2) / math.sqrt(2.0 * math.pi)
 
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, error = quad_vec(
+        mean, error = scipy.integrate.quad_vec(
             integrand, -_REACH, _REACH, epsabs=1e-12, epsrel=1e-12, norm="max", limit=2000, points=(0.0,)
         )
         tail = max(np.abs(integrand(t)).max() for t in (-_REACH, _REACH))

@@ -16,8 +16,8 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 __all__ = [
     "check_choice",
@@ -232,7 +232,7 @@ def _is_frame(X: Any) -> bool:
 
 def _as_real_array(value: Any, name: str) -> NDArray[Any]:
     """As a plain array of booleans, integers or floats, of any shape and order; else refused."""
-    if sparse.issparse(value):
+    if scipy.sparse.issparse(value):
         kind = type(value).__name__
         raise TypeError(f"{name} is sparse ({kind}); wanted a dense array: use {name}.toarray()")
     if np.ma.is_masked(value):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from .checks import check_choice, check_integer, check_matrix, check_vector
@@ -168,7 +168,7 @@ class GaussianMixture:
             for j, (mean, inverse_sqrt) in enumerate(components):
                 standardised = (X[rows] - mean) @ inverse_sqrt
                 resp[rows, j] = offsets[j] - 0.5 * np.einsum("ia,ia->i", standardised, standardised)
-            resp[rows] = softmax(resp[rows], axis=1)
+            resp[rows] = scipy.special.softmax(resp[rows], axis=1)
         return resp
 
 

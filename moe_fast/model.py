@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from . import checks
 from .activations import Activation, Code, LeakyReLU, get_activation
@@ -671,7 +670,8 @@ def match_experts(a: MixtureOfExperts | ArrayLike, b: MixtureOfExperts | ArrayLi
         )
     if points_a.shape != points_b.shape:
         raise ValueError(f"a and b differ in shape: {points_a.shape} and {points_b.shape}")
-    return linear_sum_assignment(cdist(points_b, points_a, "sqeuclidean"))[1]
+    distances = scipy.spatial.distance.cdist(points_b, points_a, "sqeuclidean")
+    return scipy.optimize.linear_sum_assignment(distances)[1]
 
 
 def _blocks(n_samples: int) -> Iterator[slice]:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
-from scipy.special import logsumexp
 
 from .activations import Code, has_label_transform
 from .design import Design, Parameters
@@ -217,7 +216,7 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
     logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(n_samples)])
     own_gate = np.zeros((1, design.n_gate_columns))
     if design.gate_intercept:   # a share of one in k
-        own_gate[0, 0] = float(np.mean(logsumexp(logits, axis=1))) - math.log(parameters.n_experts)
+        own_gate[0, 0] = float(np.mean(scipy.special.logsumexp(logits, axis=1))) - math.log(parameters.n_experts)
     return Parameters(
         np.vstack([line, parameters.expert]),
         np.vstack([own_gate, parameters.gate]),
@@ -264,7 +263,7 @@ def log_joint(design: Design, parameters: Parameters) -> FloatArray:
 def log_density(design: Design, parameters: Parameters) -> FloatArray:
     """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
     logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
-    return logsumexp(log_joint(design, parameters), axis=1) - logsumexp(logits, axis=1)
+    return scipy.special.logsumexp(log_joint(design, parameters), axis=1) - scipy.special.logsumexp(logits, axis=1)
 
 
 # In the order in which a race draws them. Later kinds seldom win where earlier ones do not, but sometimes do.
@@ -364,7 +363,7 @@ def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> 
     # Fewer distinct points than clusters: an empty cluster, whose expert gets a line at random.
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", UserWarning)
-        return kmeans2(points, n_clusters, iter=20, minit="++", rng=rng)[1]
+        return scipy.cluster.vq.kmeans2(points, n_clusters, iter=20, minit="++", rng=rng)[1]
 
 
 def _line_cost(D: FloatArray, y: FloatArray) -> float:
