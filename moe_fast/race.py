@@ -149,7 +149,7 @@ class _Field:
         )
         start.parameters = outcome.parameters
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
-        start.n_iter += outcome.n_iter
+        start.record(outcome, weight)
         sound = math.isfinite(start.value) and not task.too_small(self.design, outcome.sums).any()
         start.status = "finished" if sound else "degenerate"
 

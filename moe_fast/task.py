@@ -60,12 +60,24 @@ class Start:
     parameters: Parameters
     value: float = -np.inf          # objective per unit of weight
     log_likelihood: float = -np.inf  # per unit of weight
-    n_iter: int = 0
+    history: list[float] = field(default_factory=list)    # values before its first iteration and after each
     status: str = "finished"
     curvature: Curvature | None = None   # of the log-likelihood of all rows near its maximum, from a sample
 
+    @property
+    def n_iter(self) -> int:
+        return max(len(self.history) - 1, 0)
+
+    def record(self, outcome: Outcome, weight: float) -> None:
+        """Add a run, on rows of this weight, to the history; it begins where the last one ended."""
+        values = outcome.history[1:] if self.history else outcome.history
+        self.history += [value / weight for value in values]
+
     def report(self, weight: float) -> StartReport:
-        return StartReport(self.kind, self.index, float(self.log_likelihood * weight), self.n_iter, self.status)
+        history = tuple(float(value * weight) for value in self.history)
+        return StartReport(
+            self.kind, self.index, float(self.log_likelihood * weight), self.n_iter, self.status, history
+        )
 
 
 @dataclass
@@ -257,7 +269,7 @@ class Task:
         for start in running:
             outcome, collapsed = self.finish_one(start)
             start.log_likelihood = outcome.log_likelihood / weight
-            start.n_iter += outcome.n_iter
+            start.record(outcome, weight)
             ends.append((outcome, collapsed))
         # Where experts collapsed, all are judged with the barrier: a spike's likelihood is no merit.
         judge = self.objective(self.barrier(design) if any(collapsed for _, collapsed in ends) else 0.0)
@@ -280,7 +292,7 @@ class Task:
             max_iter=_ANNEALING_ITER, tol=_SAMPLE_TOL, newton=False, callback=self.out_of_time,
         )
         start.parameters = outcome.parameters
-        start.n_iter += outcome.n_iter
+        start.record(outcome, design.rows.total_weight)
 
     def finish_one(self, start: Start) -> tuple[Outcome, list[int]]:
         """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
@@ -324,7 +336,7 @@ class Task:
             sample, self.with_held_noise(start.parameters), objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
             smallest_noise=self.smallest_noise, callback=self.watch,
         )
-        start.n_iter += outcome.n_iter
+        start.record(outcome, sample.rows.total_weight)
         sums = sample.run(outcome.parameters, _em.INFORMATION)
         if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, sums).any():
             start.value = -np.inf

@@ -4,11 +4,13 @@ import contextlib
 import itertools
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import moe_fast as mf
+from moe_fast.task import Start
 
 ARRAYS = ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std")
 
@@ -69,6 +71,29 @@ def test_is_better_than_its_worst_start(sim, fitted):
     assert {"spectral", "ransac", "kmeans", "segments", "partition", "random"} <= {s.kind for s in fitted.starts}
     assert [start.index for start in fitted.starts] == list(range(len(fitted.starts)))
     assert sum(start.kind not in {"swap", "borders"} for start in fitted.starts) == 60
+
+
+def test_a_start_joins_the_histories_of_its_runs():
+    """Kills: the value where one run ends and the next begins counted twice, one in the units of another weight."""
+    start = Start("random", 0, parameters=None)
+    start.record(SimpleNamespace(history=[-30.0, -20.0]), weight=10.0)
+    start.record(SimpleNamespace(history=[-200.0, -150.0, -100.0]), weight=100.0)   # on more rows
+    report = start.report(weight=100.0)
+    assert report.history == (-300.0, -200.0, -150.0, -100.0)
+    assert report.n_iter == 3
+
+
+def test_every_start_keeps_its_history(sim, fitted):
+    """Kills: runs that are left out: the race's short or long ones, the finish."""
+    for start in fitted.starts:
+        assert np.diff(start.history).min() >= -1e-8
+        if start.status in {"finished", "winner"}:
+            assert start.history[-1] == pytest.approx(start.log_likelihood)
+        elif start.status != "degenerate":   # from whose likelihood the barrier takes much
+            assert -1e-8 < start.log_likelihood - start.history[-1] < 10.0
+    [winner] = [start for start in fitted.starts if start.status == "winner"]
+    assert winner.n_iter > fitted.n_iter
+    np.testing.assert_allclose(winner.history[-fitted.n_iter :], fitted.history[1:])
 
 
 def test_of_large_data_races_on_a_sample():
