@@ -24,6 +24,7 @@ __all__ = [
     "check_integer",
     "check_matrix",
     "check_positive",
+    "check_probabilities",
     "check_random_state",
     "check_target_varies",
     "check_vector",
@@ -190,14 +191,26 @@ def check_integer(value: Any, name: str, minimum: int, maximum: int | None = Non
     return number
 
 
-def check_positive(value: Any, name: str) -> float:
-    """A finite real number above zero."""
+def check_positive(value: Any, name: str, below: float = np.inf) -> float:
+    """A finite real number above zero, and below a bound."""
     if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a positive number, got {_describe(value)}")
     number = float(value)
-    if not 0.0 < number < np.inf:
-        raise ValueError(f"{name} must be positive and finite, got {number:g}")
+    if not 0.0 < number < below:
+        wanted = "positive and finite" if below == np.inf else f"above 0 and below {below:g}"
+        raise ValueError(f"{name} must be {wanted}, got {number:g}")
     return number
+
+
+def check_probabilities(value: Any, name: str) -> NDArray[np.float64]:
+    """Numbers from 0 to 1, both allowed: one (an array of no dimensions), or a vector."""
+    array = _as_real_array(value, name)
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}; wanted one number, or a vector")
+    bad = array[~((array >= 0.0) & (array <= 1.0))]
+    if bad.size:
+        raise ValueError(f"{name} must be from 0 to 1, got {bad[0]:g}")
+    return array.astype(np.float64)
 
 
 def check_random_state(random_state: Any) -> np.random.Generator:

@@ -4,7 +4,7 @@
 ``y | x, z = k ~ N(g(coef[k] @ x + intercept[k]), noise_std[k]**2)``.
 
 What knows the softmax gate is in `_log_gate`, what knows the Gaussian noise and the scalar target in
-`_log_noise` and `sample`; the rest of the file is common to every mixture of experts.
+`_log_noise`, `sample` and distribution.py; the rest of the file is common to every mixture of experts.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from .checks import (
     check_choice,
     check_integer,
     check_matrix,
+    check_positive,
+    check_probabilities,
     check_random_state,
     check_vector,
     check_weights,
 )
+from .distribution import log_sum_exp, mixture_cdf, mixture_quantile, mixture_std, standardise
 
 __all__ = ["MixtureOfExperts", "load", "match_experts"]
 
@@ -48,8 +51,6 @@ _PLAIN = ("gate", "feature_names", "gate_feature_names", "uses_gate_features", "
 # beside it (responsibilities, 100 000 rows, d=16 k=8 and d=50 k=5, 2 cores). On one thread 2048 is within 5 %
 # of the best size.
 _BLOCK_ROWS = 2048
-# In units of noise_std: the square, summed over any number of rows, is still finite.
-_LARGEST_RESIDUAL = 1e150
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -275,6 +276,97 @@ class MixtureOfExperts:
             y[rows] = np.sum(np.exp(log_proba) * self._means(X[rows]), axis=1)
         return y
 
+    def predict_std(self, X: ArrayLike, *, gate_features: ArrayLike | None = None) -> FloatArray:
+        """Standard deviation of y given x.
+
+        Parameters
+        ----------
+        X, gate_features
+            As for `gate_proba`.
+
+        Returns
+        -------
+        std : ndarray of shape (n_samples,)
+            Of the whole mixture: the noise within experts, and the distance between them. It leaves out that the
+            parameters are estimates.
+        """
+        X, Z = self._check_inputs(X, gate_features)
+        std = np.empty(len(X))
+        for rows in _blocks(len(X)):
+            std[rows] = mixture_std(self._log_gate(Z[rows]), self._means(X[rows]), self.noise_std)
+        return std
+
+    def cdf(self, X: ArrayLike, y: ArrayLike, *, gate_features: ArrayLike | None = None) -> FloatArray:
+        """Distribution function of y given x, row by row.
+
+        Parameters
+        ----------
+        X, y, gate_features
+            As for `log_density`.
+
+        Returns
+        -------
+        cdf : ndarray of shape (n_samples,)
+            ``P(Y <= y | x)``; small values keep their relative precision. On rows that follow the model it is uniform.
+        """
+        X, y, Z = self._check_rows(X, y, gate_features)
+        cdf = np.empty(len(X))
+        for rows in _blocks(len(X)):
+            cdf[rows] = mixture_cdf(y[rows], self._log_gate(Z[rows]), self._means(X[rows]), self.noise_std)
+        return cdf
+
+    def quantile(
+        self, X: ArrayLike, q: float | ArrayLike, *, gate_features: ArrayLike | None = None
+    ) -> FloatArray:
+        """Quantiles of y given x: `cdf` the other way.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+            Inputs.
+        q : float or array_like of shape (n_quantiles,)
+            Probabilities, from 0 (whose quantile is -inf) to 1 (inf).
+        gate_features : array_like of shape (n_samples, n_gate_features), optional
+            The gate's own features: needed if the model uses them, refused otherwise.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), or (n_samples, n_quantiles) for a vector of probabilities
+            Between experts far apart a whole interval may have the probability q, to rounding; y is one of its points.
+        """
+        X, Z = self._check_inputs(X, gate_features)
+        levels = check_probabilities(q, "q")
+        y = np.empty((len(X), levels.size))
+        for rows in _blocks(len(X)):
+            log_weights, means = self._log_gate(Z[rows]), self._means(X[rows])
+            for column, level in enumerate(levels.ravel()):
+                y[rows, column] = mixture_quantile(float(level), log_weights, means, self.noise_std)
+        return y if levels.ndim else y[:, 0]
+
+    def predict_interval(
+        self, X: ArrayLike, level: float = 0.95, *, gate_features: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Interval that holds y with a given probability, given x.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+            Inputs.
+        level : float, default 0.95
+            The probability, between 0 and 1.
+        gate_features : array_like of shape (n_samples, n_gate_features), optional
+            The gate's own features: needed if the model uses them, refused otherwise.
+
+        Returns
+        -------
+        lower, upper : ndarray of shape (n_samples,)
+            The quantiles at ``(1 - level) / 2`` and ``(1 + level) / 2``: as much probability lies below as above. For
+            experts far apart the interval spans the gap between them. It leaves out that the parameters are estimates.
+        """
+        outside = 0.5 * (1.0 - check_positive(level, "level", below=1.0))
+        lower, upper = self.quantile(X, [outside, 1.0 - outside], gate_features=gate_features).T
+        return lower, upper
+
     def log_density(
         self, X: ArrayLike, y: ArrayLike, *, gate_features: ArrayLike | None = None
     ) -> FloatArray:
@@ -297,7 +389,7 @@ class MixtureOfExperts:
         X, y, Z = self._check_rows(X, y, gate_features)
         log_density = np.empty(len(X))
         for rows in _blocks(len(X)):
-            log_density[rows] = _log_sum_exp(self._log_joint(X[rows], y[rows], Z[rows]))
+            log_density[rows] = log_sum_exp(self._log_joint(X[rows], y[rows], Z[rows]))
         return log_density
 
     def responsibilities(
@@ -320,6 +412,29 @@ class MixtureOfExperts:
         for rows in _blocks(len(X)):
             resp[rows] = np.exp(_log_softmax(self._log_joint(X[rows], y[rows], Z[rows])))
         return resp
+
+    def predict_expert(
+        self, X: ArrayLike, y: ArrayLike | None = None, *, gate_features: ArrayLike | None = None
+    ) -> NDArray[np.intp]:
+        """The likeliest expert of each row.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+            Inputs.
+        y : array_like of shape (n_samples,), optional
+            Targets. With them the expert of largest responsibility, without them the one of largest gate probability.
+        gate_features : array_like of shape (n_samples, n_gate_features), optional
+            The gate's own features: needed if the model uses them, refused otherwise.
+
+        Returns
+        -------
+        labels : ndarray of int, shape (n_samples,)
+            0 to n_experts - 1; ties go to the lower.
+        """
+        if y is None:
+            return self.gate_proba(X, gate_features=gate_features).argmax(axis=1)
+        return self.responsibilities(X, y, gate_features=gate_features).argmax(axis=1)
 
     def log_likelihood(
         self,
@@ -570,9 +685,7 @@ class MixtureOfExperts:
         return _log_softmax(_affine(Z, self.gate_coef, self.gate_intercept))
 
     def _log_noise(self, y: FloatArray, means: FloatArray) -> FloatArray:
-        with np.errstate(over="ignore"):
-            residual = (y[:, None] - means) / self.noise_std
-        residual = np.clip(residual, -_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
+        residual = standardise(y, means, self.noise_std)
         return -0.5 * residual**2 - np.log(self.noise_std) - 0.5 * np.log(2 * np.pi)
 
     def _log_joint(self, X: NDArray[Any], y: FloatArray, Z: NDArray[Any]) -> FloatArray:
@@ -683,16 +796,10 @@ def _affine(X: NDArray[Any], coef: FloatArray, intercept: FloatArray) -> FloatAr
     return X @ coef.T + intercept   # float64, whatever X is
 
 
-def _log_sum_exp(scores: FloatArray) -> FloatArray:
-    """log(sum(exp(scores))) of each row."""
-    largest = scores.max(axis=1)
-    return largest + np.log(np.sum(np.exp(scores - largest[:, None]), axis=1))
-
-
 def _log_softmax(scores: FloatArray) -> FloatArray:
     """Scores shifted so that exp sums to one in each row; some may be -inf, not a whole row.
 
-    The row maximum goes first and alone: added to `_log_sum_exp`'s small logarithm, a maximum of 1e17 would
+    The row maximum goes first and alone: added to `log_sum_exp`'s small logarithm, a maximum of 1e17 would
     swallow it, and the rows would no longer sum to one.
     """
     shifted = scores - scores.max(axis=1, keepdims=True)
