@@ -55,6 +55,8 @@ def mixture_quantile(q: float, log_weights: FloatArray, means: FloatArray, noise
     of -Y. The quantiles of the experts are a bracket: below all of them no expert has reached q, above all of them
     every expert has.
     """
+    from scipy.optimize.elementwise import find_root  # not an attribute of scipy.optimize until it is imported
+
     if q in (0.0, 1.0):
         return np.full(len(means), -np.inf if q == 0.0 else np.inf)
     if q > 0.5:
@@ -72,4 +74,4 @@ def mixture_quantile(q: float, log_weights: FloatArray, means: FloatArray, noise
     tolerances = {"xatol": 0.0, "xrtol": 2.0**-52, "fatol": 1e-15 * max(1.0, -log_q), "frtol": 0.0}
     rows = np.arange(len(means))
     bracket = lower - margin, upper + margin
-    return scipy.optimize.elementwise.find_root(excess, bracket, args=(rows,), tolerances=tolerances).x
+    return find_root(excess, bracket, args=(rows,), tolerances=tolerances).x
