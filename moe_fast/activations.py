@@ -73,7 +73,6 @@ class Activation:
     Examples
     --------
     >>> import numpy as np
-import scipy
     >>> from moe_fast import Activation
     >>> softplus = Activation("softplus", lambda t: np.logaddexp(0.0, t))
     >>> softplus

@@ -124,9 +124,9 @@ def fit_spectral(
 
     Notes
     -----
-    Two passes over X. The estimate is a start, not the answer: its mean squared error is hundreds of times that
-    of maximum likelihood (docs/math.md). Exact in theory for normal x, unit experts, one noise, and gates
-    orthogonal to the experts.
+    The method of [1]_; two passes over X. The estimate is a start, not the answer: its mean squared error is
+    hundreds of times that of maximum likelihood (docs/math.md). Exact in theory for normal x, unit experts, one
+    noise, and gates orthogonal to the experts.
 
     References
     ----------

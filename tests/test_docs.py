@@ -1,11 +1,20 @@
-"""Does docs/math.md say what the code does: its table, its equation numbers, its places in the code?"""
+"""Do the documentation's words hold? Its code is run; docs/math.md is held against the code."""
 
+from __future__ import annotations
+
+import doctest
 import importlib
+import os
+import pkgutil
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import moe_fast as mf
 from moe_fast.activations import LeakyReLU, get_activation, label_transform
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +24,78 @@ if not MATH.exists():
     pytest.skip("docs/math.md is not beside the tests", allow_module_level=True)
 
 TEXT = MATH.read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+}
+PACKAGE = Path(mf.__file__).parent
+# The modules whose docstrings have examples. `python -m moe_fast.x` is no module to import for its docstring.
+MODULES = [f"moe_fast.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE)]) if module.name[0] != "_"]
+DOCTEST_OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: str, languages: str) -> list[str]:
+    """A page's fenced blocks in these languages."""
+    return re.findall(rf"^```(?:{languages})\n(.*?)^```$", PAGES[page], re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def away(tmp_path, monkeypatch):
+    """A folder with the examples' data, to read from and to write into."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in PAGES[page]])
+def test_python_gives_the_output_shown(page, away):
+    """Kills: a page that the code has outgrown, by names, numbers or messages."""
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=DOCTEST_OPTIONS)
+    result = runner.run(parser.get_doctest(PAGES[page], {}, page, page, 0))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_all_python_is_run(page):
+    """Kills: a block of Python without prompts, which nothing above would run."""
+    assert [block for block in blocks(page, "python|pycon|py") if not block.startswith(">>> ")] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh|shell|bash|console")])
+@pytest.mark.skipif(os.name == "nt", reason="the pages are written for a POSIX shell")
+def test_shell_lines_run(page, away):
+    """Each page's blocks are one session beside the examples; lines that begin with $ have their output below.
+
+    Kills: an option or a file that no longer exists.
+    """
+    command = away / "bin" / "moe-fast"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from moe_fast.cli import main; main()" "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    script = "\n".join(
+        "\n".join(line[2:] for line in block.splitlines() if line.startswith("$ ")) if "$ " in block else block
+        for block in blocks(page, "sh|shell|bash|console")
+    )
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(PACKAGE.parent)}
+    session = subprocess.run(["sh", "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert session.returncode == 0, session.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstring_examples(module, away):
+    failed, _ = doctest.testmod(importlib.import_module(module), optionflags=DOCTEST_OPTIONS)
+    assert failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    """On the repository page a link is a path; the build of the docs checks anchors too."""
+    linked = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", PAGES[page])
+    folder = (ROOT / page).parent
+    assert [link for link in linked if not (folder / link).exists()] == []
 
 
 @pytest.mark.parametrize("name", ["linear", "sigmoid", "tanh", "relu", "leaky_relu(0.01)", "leaky_relu(0.1)"])
