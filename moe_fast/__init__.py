@@ -8,6 +8,7 @@ from .config import show_config
 from .em import State
 from .exceptions import ConvergenceWarning
 from .fit import fit, fit_em, fit_gate
+from .formula_fit import fit_formula
 from .inputs import Gaussian, GaussianMixture, StandardNormal
 from .model import MixtureOfExperts, load, match_experts
 from .result import FitResult, StartReport
@@ -31,6 +32,7 @@ __all__ = [
     "State",
     "fit",
     "fit_em",
+    "fit_formula",
     "fit_gate",
     "fit_spectral",
     "load",

@@ -34,6 +34,7 @@ from .checks import (
     check_weights,
 )
 from .distribution import log_sum_exp, mixture_cdf, mixture_quantile, mixture_std, standardise
+from .formula import Formula
 
 __all__ = ["MixtureOfExperts", "load", "match_experts"]
 
@@ -82,6 +83,9 @@ class MixtureOfExperts:
         True if the gate has features of its own in place of X.
     target_name : str, optional
         Name of y, for tables and pictures.
+    formula : Formula, optional
+        What makes X, and the gate's features, of a table: as `fit_formula` gives it. Then every X below may be a
+        data frame with the columns that the formula names, and `gate_features` is left out.
 
     Raises
     ------
@@ -100,6 +104,7 @@ class MixtureOfExperts:
     gate_feature_names: tuple[str, ...] | None
     uses_gate_features: bool
     target_name: str | None
+    formula: Formula | None
 
     def __init__(
         self,
@@ -115,6 +120,7 @@ class MixtureOfExperts:
         gate_feature_names: Sequence[str] | None = None,
         uses_gate_features: bool = False,
         target_name: str | None = None,
+        formula: Formula | None = None,
     ) -> None:
         coef = _numbers(coef, "coef")
         if coef.ndim != 2 or coef.size == 0:
@@ -146,6 +152,8 @@ class MixtureOfExperts:
             raise ValueError("gate_feature_names were given, but uses_gate_features is False")
         if target_name is not None and not isinstance(target_name, str):
             raise TypeError(f"target_name must be text or None, got {target_name!r}")
+        if not isinstance(formula, Formula | None):
+            raise TypeError(f"formula must be a Formula or None, got {formula!r}")
 
         self._set(
             coef=coef,
@@ -159,6 +167,7 @@ class MixtureOfExperts:
             gate_feature_names=_names(gate_feature_names, "gate_feature_names", gate_coef.shape[1]),
             uses_gate_features=bool(uses_gate_features),
             target_name=target_name,
+            formula=formula,
         )
 
     def _set(self, **attributes: Any) -> None:
@@ -199,7 +208,7 @@ class MixtureOfExperts:
         return (
             all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
             and self.activation == other.activation
-            and all(getattr(self, name) == getattr(other, name) for name in _PLAIN)
+            and all(getattr(self, name) == getattr(other, name) for name in (*_PLAIN, "formula"))
         )
 
     # ---- what the model says of rows ----
@@ -540,9 +549,24 @@ class MixtureOfExperts:
         experts = np.asarray(order)
         if experts.dtype.kind not in "iu" or sorted(experts.ravel().tolist()) != list(range(self.n_experts)):
             raise ValueError(f"order must hold each of 0 to {self.n_experts - 1} once, got {order!r}")
-        arrays = {name: getattr(self, name)[experts] for name in _ARRAYS}
-        plain = {name: getattr(self, name) for name in _PLAIN}
-        return MixtureOfExperts(**arrays, **plain, activation=self.activation)
+        return self._replace(**{name: getattr(self, name)[experts] for name in _ARRAYS})
+
+    def with_formula(self, formula: Formula) -> MixtureOfExperts:
+        """The same model with a formula that makes its features of a table.
+
+        Parameters
+        ----------
+        formula : Formula
+
+        Returns
+        -------
+        model : MixtureOfExperts
+        """
+        return self._replace(formula=formula)
+
+    def _replace(self, **changes: Any) -> MixtureOfExperts:
+        unchanged = {name: getattr(self, name) for name in (*_ARRAYS, *_PLAIN, "activation", "formula")}
+        return MixtureOfExperts(**(unchanged | changes))
 
     def ordered(
         self,
@@ -609,6 +633,7 @@ class MixtureOfExperts:
             **arrays,
             **plain,
             **names,
+            **({"formula": self.formula.to_dict()} if self.formula else {}),
         }
 
     @classmethod
@@ -641,13 +666,15 @@ class MixtureOfExperts:
             raise ValueError(f"version must be a whole number from 1 on, got {version!r}")
         if version > VERSION:
             raise ValueError(f"version is {version}, this moe_fast reads up to {VERSION}; upgrade moe_fast")
-        _check_keys(document, "the document", {"format", "version", "activation", *_ARRAYS, *_PLAIN})
+        optional = {"formula"} & document.keys()
+        _check_keys(document, "the document", {"format", "version", "activation", *_ARRAYS, *_PLAIN, *optional})
         for name in _ARRAYS:
             if not isinstance(document[name], list):   # null would stand for the default
                 raise TypeError(f"{name} must be a list of numbers, got {document[name]!r}")
         return cls(
             **{name: document[name] for name in (*_ARRAYS, *_PLAIN)},
             activation=_activation_from_dict(document["activation"], activation),
+            formula=Formula.from_dict(document["formula"]) if optional else None,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -694,6 +721,9 @@ class MixtureOfExperts:
     # ---- the border ----
 
     def _check_X(self, X: ArrayLike) -> NDArray[Any]:
+        names = checks.feature_names(X)
+        if self.formula is not None and names is not None and tuple(names) != self.feature_names:
+            X = self.formula.features(X)
         _check_names(X, "X", self.feature_names)
         return check_matrix(X, "X", n_features=self.n_features, allow_f_order=True)
 
@@ -701,6 +731,8 @@ class MixtureOfExperts:
         self, X: ArrayLike, gate_features: ArrayLike | None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """X, and the matrix Z that the gate sees."""
+        if gate_features is None and self.formula is not None and checks.feature_names(X) is not None:
+            gate_features = self.formula.gate_features(X)
         X = self._check_X(X)
         if self.uses_gate_features:
             if gate_features is None:

@@ -141,9 +141,10 @@ class FitResult:
         target = f" of {model.target_name}" if model.target_name else ""
         experts = "1 expert" if model.n_experts == 1 else f"{model.n_experts} experts"
         features = "1 feature" if model.n_features == 1 else f"{model.n_features} features"
+        formula = f"\n{model.formula}" if model.formula else ""
         return (
             f"Mixture of experts{target}: {experts}, {features}, {self.n_samples:.10g} rows; "
-            f"activation {model.activation.name}, {model.gate} gate"
+            f"activation {model.activation.name}, {model.gate} gate{formula}"
         )
 
     def _expert_table(self) -> str:

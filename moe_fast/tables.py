@@ -1,6 +1,7 @@
-"""Tables for the command line: read a file, choose its columns, turn them into numbers.
+"""Tables: read a file, choose its columns, turn them into numbers.
 
-Every message names the file's own words: its columns, and its rows counted from 1 below the header.
+Every message names the table's own words: its columns, and its rows by the labels of its index, which `read_table`
+counts from 1 below the header.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +28,14 @@ class UsageError(ValueError):
     """What the command line asks for is not there, or cannot be."""
 
 
-def need(module: str) -> Any:
-    """Import a module of the extra `cli`, or say how to install it."""
+def need(module: str, extra: str = "cli") -> Any:
+    """Import a module of an extra, or say how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise   # the module is there, and something that it needs is not
-        raise ImportError(f"this needs {module}: pip install 'moe_fast[cli]'") from error
+        raise ImportError(f"this needs {error.name}: pip install 'moe_fast[{extra}]'") from error
 
 
 def read_table(path: str) -> pd.DataFrame:
@@ -69,7 +69,8 @@ def read_table(path: str) -> pd.DataFrame:
     table.columns = [str(name) for name in table.columns]
     if len(table) == 0:
         raise ValueError(f"{path} has no rows under its header")
-    return table.reset_index(drop=True)
+    table.index = pandas.RangeIndex(1, len(table) + 1)
+    return table
 
 
 def write_csv(table: pd.DataFrame, path: str) -> None:
@@ -106,7 +107,7 @@ def columns_of_numbers(table: pd.DataFrame, taken: Iterable[str]) -> tuple[list[
     left_out: list[str] = []
     for name in table.columns.drop(list(taken)):
         unnamed = name.startswith("Unnamed: ")   # as pandas calls it
-        is_number = not unnamed and (_is_numeric(table[name]) or _parsed(table[name]).notna().any())
+        is_number = not unnamed and (holds_numbers(table[name]) or parsed(table[name]).notna().any())
         (chosen if is_number else left_out).append(name)
     return chosen, left_out
 
@@ -122,7 +123,7 @@ def numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     result = need("pandas").DataFrame(index=table.index)
     for name in columns:
         column = table[name]
-        values = column.astype("float64") if _is_numeric(column) else _parsed(column)
+        values = column.astype("float64") if holds_numbers(column) else parsed(column)
         text = values.isna() & column.notna()
         if text.any():
             found = column[text].iloc[0]
@@ -134,9 +135,9 @@ def numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return result
 
 
-def rows_of(rows: pd.Series | NDArray[np.bool_]) -> str:
-    """Where a mask of rows is True, as text: "in rows 4, 9 and 12", "in 37 rows, first 4, 9, 12, 13, 20"."""
-    found = [str(row + 1) for row in np.flatnonzero(rows)]
+def rows_of(rows: pd.Series) -> str:
+    """The labels of a mask's True rows, as text: "in rows 4, 9 and 12", "in 37 rows, first 4, 9, 12, 13, 20"."""
+    found = [str(label) for label in rows.index[rows]]
     if len(found) == 1:
         return f"in row {found[0]}"
     if len(found) <= _N_NAMED:
@@ -160,12 +161,12 @@ def _exact_floats(pandas_version: str) -> dict[str, str]:
     return {} if (int(major), int(minor)) >= (3, 1) else {"float_precision": "round_trip"}
 
 
-def _is_numeric(column: pd.Series) -> bool:
+def holds_numbers(column: pd.Series) -> bool:
     types = need("pandas").api.types
     return types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype)   # bool counts
 
 
-def _parsed(column: pd.Series) -> pd.Series:
+def parsed(column: pd.Series) -> pd.Series:
     """Text read as numbers where it is, NaN elsewhere; dates and the like are no numbers."""
     pandas = need("pandas")
     if not (pandas.api.types.is_string_dtype(column.dtype) or pandas.api.types.is_object_dtype(column.dtype)):

@@ -217,11 +217,11 @@ def test_bad_slope_is_a_usage_error(run, data, capsys):
     assert "only leaky_relu takes a slope" in capsys.readouterr().err
 
 
-def test_rows_are_named_from_one_and_counted():
-    rows = np.zeros(100, dtype=bool)
-    rows[[0, 7]] = True
+def test_rows_are_named_and_counted():
+    rows = pd.Series(False, index=pd.RangeIndex(1, 101))   # as read_table counts
+    rows[[1, 8]] = True
     assert tables.rows_of(rows) == "in rows 1 and 8"
-    rows[10:90] = True
+    rows[11:91] = True
     assert tables.rows_of(rows) == "in 82 rows, first 1, 8, 11, 12, 13"
 
 
