@@ -221,7 +221,7 @@ def test_rows_are_named_and_counted():
     rows = pd.Series(False, index=pd.RangeIndex(1, 101))   # as read_table counts
     rows[[1, 8]] = True
     assert tables.rows_of(rows) == "in rows 1 and 8"
-    rows[11:91] = True
+    rows.loc[11:90] = True
     assert tables.rows_of(rows) == "in 82 rows, first 1, 8, 11, 12, 13"
 
 
