@@ -8,6 +8,7 @@ from .config import show_config
 from .em import State
 from .exceptions import ConvergenceWarning
 from .fit import fit, fit_em, fit_gate
+from .formula import Formula
 from .formula_fit import fit_formula
 from .inputs import Gaussian, GaussianMixture, StandardNormal
 from .model import MixtureOfExperts, load, match_experts
@@ -21,6 +22,7 @@ __all__ = [
     "Activation",
     "ConvergenceWarning",
     "FitResult",
+    "Formula",
     "Gaussian",
     "GaussianMixture",
     "LeakyReLU",
