@@ -13,6 +13,7 @@ from .formula_fit import fit_formula
 from .inputs import Gaussian, GaussianMixture, StandardNormal
 from .model import MixtureOfExperts, load, match_experts
 from .result import FitResult, StartReport
+from .selection import Selection, SelectionRow, select_n_experts
 from .simulate import Simulation, make_moe
 from .spectral import SpectralResult, fit_spectral
 
@@ -27,6 +28,8 @@ __all__ = [
     "GaussianMixture",
     "LeakyReLU",
     "MixtureOfExperts",
+    "Selection",
+    "SelectionRow",
     "Simulation",
     "SpectralResult",
     "StandardNormal",
@@ -40,5 +43,6 @@ __all__ = [
     "load",
     "make_moe",
     "match_experts",
+    "select_n_experts",
     "show_config",
 ]

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .design import Design
+from .design import Design, Parameters
 from .em import maximise
-from .starts import log_density, make_start, portfolio, shift_borders, swap_expert
+from .starts import enlarge, log_density, make_start, portfolio, shift_borders, swap_expert
 from .task import Start, Task
 
 __all__ = ["default_starts", "race"]
@@ -43,7 +43,7 @@ def default_starts(task: Task) -> int:
     return int(np.clip(60 * (_SMALL / n) ** 0.7, 12, 60))
 
 
-def race(task: Task, init: str, n_starts: int) -> list[Start]:
+def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
     """Run the race.
 
     Parameters
@@ -53,6 +53,8 @@ def race(task: Task, init: str, n_starts: int) -> list[Start]:
         "auto", or the one kind of start to draw from.
     n_starts : int
         Most starts that are drawn; moves from the leader come on top.
+    smaller : Parameters, optional
+        A good mixture of fewer experts: those made from it come first, and half as many are run on, and moves made.
 
     Returns
     -------
@@ -69,11 +71,14 @@ def race(task: Task, init: str, n_starts: int) -> list[Start]:
     enough = _ENOUGH_OF_SMALL if small else _ENOUGH_OF_LARGE
     if full.rows.n_samples <= _TINY:
         enough = n_starts, 1.0
+    if smaller is not None:
+        field.enlarge(smaller)
     field.explore(kinds, *enough)
-    field.run_on(_FINISHERS if small else _FINISHERS_OF_LARGE)
+    share = 1 if smaller is None else 2   # a good smaller mixture leaves half as much to be looked for
+    field.run_on((_FINISHERS if small else _FINISHERS_OF_LARGE) // share)
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(*enough):
-        field.move((4 if small else 2) * k)
-    return field.result(_FINALISTS)
+        field.move((4 if small else 2) * k // share)
+    return field.result(_FINALISTS // share)
 
 
 class _Field:
@@ -90,13 +95,22 @@ class _Field:
         for kind in kinds:
             if self.starts and (self.task.out_of_time() or self.agree(enough, share)):
                 return
-            parameters = make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective)
-            start = Start(kind, len(self.starts), parameters)
-            if self.task.holds_noise:
-                self.task.anneal(self.design, start)
-            start.parameters = self.task.with_held_noise(start.parameters)
-            self.run(start, _SHORT_ITER, _SHORT_TOL)
-            self.starts.append(start)
+            self.enter(kind, make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective))
+
+    def enlarge(self, smaller: Parameters) -> None:
+        """A short run of each mixture made from a smaller one."""
+        for kind, parameters in enlarge(self.design, smaller, self.task.n_experts, self.task.rng):
+            if self.starts and self.task.out_of_time():
+                return
+            self.enter(kind, parameters)
+
+    def enter(self, kind: str, parameters: Parameters) -> None:
+        start = Start(kind, len(self.starts), parameters)
+        if self.task.holds_noise:
+            self.task.anneal(self.design, start)
+        start.parameters = self.task.with_held_noise(start.parameters)
+        self.run(start, _SHORT_ITER, _SHORT_TOL)
+        self.starts.append(start)
 
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _moments
 from .checks import check_matrix, check_target_varies, check_vector, check_weights
 
-__all__ = ["Rows"]
+__all__ = ["Reads", "Rows"]
 
 FloatArray = NDArray[np.float64]
 

@@ -23,7 +23,9 @@ from .moments import Score
 from .objective import Objective
 from .spectral import spectral
 
-__all__ = ["KINDS", "LINEAR_ONLY", "make_start", "portfolio", "shift_borders", "swap_expert"]
+__all__ = [
+    "KINDS", "LINEAR_ONLY", "enlarge", "make_start", "portfolio", "shift_borders", "split_expert", "swap_expert",
+]
 
 FloatArray = NDArray[np.float64]
 Labels = NDArray[np.intp]
@@ -222,6 +224,40 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
         np.vstack([own_gate, parameters.gate]),
         np.concatenate([[noise_std], parameters.noise_std]),
     )
+
+
+def split_expert(
+    design: Design, parameters: Parameters, k: int, rng: np.random.Generator, apart: float = 1.0
+) -> Parameters:
+    """Expert k as two that share its odds, moved apart: their lines by its noise, their gates by a border at random.
+
+    With ``apart = 0`` they are twins, and the mixture of one expert more has the same density, if the gate has
+    intercepts.
+    """
+    p, first = design.n_columns, int(design.gate_intercept)
+    line = apart * parameters.noise_std[k] * rng.standard_normal(p) / math.sqrt(p)
+    odds = apart * rng.standard_normal(design.n_gate_columns)
+    gate = np.vstack([parameters.gate, np.zeros((1, design.n_gate_columns))])
+    gate[k, :first] -= math.log(2.0)
+    gate = np.vstack([gate[k] + odds, gate])
+    gate[k + 1] -= odds
+    expert = np.vstack([parameters.expert[k] + line, parameters.expert])
+    expert[k + 1] -= line
+    noise_std = np.concatenate([parameters.noise_std[k : k + 1], parameters.noise_std])
+    return Parameters(expert, np.ascontiguousarray(gate[:-1] - gate[-1]), noise_std)
+
+
+def enlarge(
+    design: Design, parameters: Parameters, n_experts: int, rng: np.random.Generator
+) -> Iterator[tuple[str, Parameters]]:
+    """From a mixture to larger ones: for each expert one with it split, and one with an expert added."""
+    for k in range(parameters.n_experts):
+        split = added = parameters
+        for _ in range(n_experts - parameters.n_experts):
+            split = split_expert(design, split, k, rng)
+            added = add_expert(design, added, rng)
+        yield "split", split
+        yield "add", added
 
 
 def drop_expert(parameters: Parameters, k: int) -> Parameters:

@@ -25,7 +25,7 @@ from .linalg import Curvature
 from .model import MixtureOfExperts
 from .objective import Objective
 from .result import FitResult, StartReport
-from .rows import Rows
+from .rows import Reads, Rows
 from .separation import may_separate, separated_experts
 from .starts import LINEAR_ONLY
 
@@ -97,6 +97,7 @@ class Task:
     held: MixtureOfExperts | None = None     # whose experts and noise do not move
     began: float = field(default_factory=time.perf_counter)
     stopped: bool = False            # by the callback
+    quiet: bool = False              # warns of nothing: who asked for the fit says what is to be said
 
     @classmethod
     def check(
@@ -139,6 +140,24 @@ class Task:
             tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
         return cls(
             design, n_experts, noise, tol, max_iter, rng, names, callback, deadline, bool(newton), held, began
+        )
+
+    def again(self, n_experts: int, index: NDArray[np.intp] | None = None) -> Task:
+        """The same fit of another number of experts, quietly, and on some of the rows if an index is given.
+
+        It has a clock, a count of rows read, and random numbers of its own. A held noise must be one number.
+        """
+        rows = self.design.rows if index is None else self.design.rows.take(index)
+        now = time.perf_counter()
+        return replace(
+            self,
+            design=self.design.on(replace(rows, reads=Reads())),
+            n_experts=n_experts,
+            noise=self.noise if isinstance(self.noise, str) else np.full(n_experts, self.noise[0]),
+            rng=np.random.default_rng(self.rng.integers(2**32, size=4)),
+            began=now,
+            deadline=now + (self.deadline - self.began),
+            quiet=True,
         )
 
     @property
@@ -364,7 +383,8 @@ class Task:
         order = model.documented_order(sums.gate_weight / weight)
         where = np.argsort(order)
         separated = separated_experts(outcome.parameters, sums) if steep else ()
-        self.warn(outcome, collapsed, where)
+        if not self.quiet:
+            self.warn(outcome, collapsed, where)
         k = self.n_experts
         n_parameters = outcome.parameters.gate.size
         if self.move_experts:
