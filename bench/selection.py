@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
+    machine.restart_without_openblas_settings()
     done = {(int(row["true"]), int(row["seed"])) for row in read()}
     if not arguments.report:
         with RESULTS.open("a", newline="") as out:

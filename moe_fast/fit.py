@@ -95,7 +95,7 @@ def fit(
     -----
     The race maximises the log-likelihood less a weak barrier on noise_std, which keeps an expert from collapsing
     on a few rows. The finish is without it, and is kept unless an expert collapses; all figures reported are
-    without it (docs/math.md, section 6).
+    without it (docs/math.md, section 4).
 
     Examples
     --------
