@@ -4,30 +4,37 @@ See https://arxiv.org/abs/1802.07417 for the method's source, and README.md for 
 """
 
 from .activations import Activation, LeakyReLU
+from .bootstrap import Bootstrap, bootstrap
 from .config import show_config
 from .em import State
 from .exceptions import ConvergenceWarning
 from .fit import fit, fit_em, fit_gate
 from .formula import Formula
 from .formula_fit import fit_formula
+from .inference import Estimates, Inference, ParameterArrays, infer
 from .inputs import Gaussian, GaussianMixture, StandardNormal
 from .model import MixtureOfExperts, load, match_experts
 from .result import FitResult, StartReport
 from .selection import Selection, SelectionRow, select_n_experts
 from .simulate import Simulation, make_moe
 from .spectral import SpectralResult, fit_spectral
+from .summary import Summary
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Bootstrap",
     "ConvergenceWarning",
+    "Estimates",
     "FitResult",
     "Formula",
     "Gaussian",
     "GaussianMixture",
+    "Inference",
     "LeakyReLU",
     "MixtureOfExperts",
+    "ParameterArrays",
     "Selection",
     "SelectionRow",
     "Simulation",
@@ -35,11 +42,14 @@ __all__ = [
     "StandardNormal",
     "StartReport",
     "State",
+    "Summary",
+    "bootstrap",
     "fit",
     "fit_em",
     "fit_formula",
     "fit_gate",
     "fit_spectral",
+    "infer",
     "load",
     "make_moe",
     "match_experts",

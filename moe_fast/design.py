@@ -162,6 +162,13 @@ class Design:
             gate=self.gate, uses_gate_features=self.rows.gate_features is not None, **names,
         )
 
+    def raw_maps(self) -> tuple[FloatArray, FloatArray]:
+        """Matrices, (p, p) and (q, q), from a row of an expert's and of the gate's parameters to the raw numbers."""
+        return (
+            _raw_map(self.standard, self.fit_intercept),
+            _raw_map(self.gate_standard, self.gate_intercept),
+        )
+
     # ---- passes ----
 
     def run(
@@ -261,3 +268,8 @@ def _to_raw(rows: FloatArray, standard: FloatArray, has_intercept: bool) -> tupl
         return rows * scale, np.zeros(len(rows))
     coef = rows[:, 1:] * scale
     return coef, rows[:, 0] - coef @ shift
+
+
+def _raw_map(standard: FloatArray, has_intercept: bool) -> FloatArray:
+    coef, intercept = _to_raw(np.eye(standard.shape[1] + has_intercept), standard, has_intercept)
+    return np.column_stack([intercept, coef]).T if has_intercept else coef.T

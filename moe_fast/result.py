@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .model import MixtureOfExperts
 
-__all__ = ["FitResult", "StartReport"]
+__all__ = ["FitResult", "StartReport", "expert_columns", "gate_columns"]
 
 _REACHED = 1e-3   # in log-likelihood per row: two starts so close have found the same optimum
 
@@ -84,6 +84,12 @@ class FitResult:
         The constant b of the barrier sum_k b / (2 noise_std[k]**2); 0 if there was none.
     seconds : float
         Wall time of the whole fit.
+    noise : str
+        "per_expert", "shared", or "held" at the numbers given.
+    fit_intercept, gate_intercept : bool
+        Whether the experts, and the gate, have intercepts.
+    experts_held : bool
+        True after `fit_gate`: experts and noise were given, only the gate was fitted.
     """
 
     model: MixtureOfExperts
@@ -102,6 +108,10 @@ class FitResult:
     separated: tuple[int, ...] = ()
     barrier: float = 0.0
     seconds: float = 0.0
+    noise: str = "per_expert"
+    fit_intercept: bool = True
+    gate_intercept: bool = True
+    experts_held: bool = False
 
     @property
     def aic(self) -> float:
@@ -149,7 +159,7 @@ class FitResult:
 
     def _expert_table(self) -> str:
         model = self.model
-        names = _column_names(model.feature_names, model.n_features, "x")
+        names = expert_columns(model)
         shares = self.effective_sizes / self.effective_sizes.sum()
         return _table(
             "Experts",
@@ -166,15 +176,11 @@ class FitResult:
         model = self.model
         if model.n_experts == 1:
             return ""
-        if model.uses_gate_features:
-            names = _column_names(model.gate_feature_names, model.n_gate_features, "z")
-        else:   # the names of X, or none of them for a constant gate
-            names = _column_names(model.feature_names, model.n_features, "x")[: model.n_gate_features]
         return _table(
             "Gate (log odds against the last expert)",
             [
                 ("intercept", _numbers(model.gate_intercept)),
-                *zip(names, map(_numbers, model.gate_coef.T), strict=True),
+                *zip(gate_columns(model), map(_numbers, model.gate_coef.T), strict=True),
                 ("mean probability", [f"{weight:.4f}" for weight in self.mixing_weights]),
             ],
         )
@@ -211,6 +217,18 @@ class FitResult:
             f"start {winner.index} ({winner.kind}) won; "
             f"{n_found} of {len(self.starts)} starts reached its optimum{collapsed}"
         ]
+
+
+def expert_columns(model: MixtureOfExperts) -> list[str]:
+    """What tables call the columns of X."""
+    return _column_names(model.feature_names, model.n_features, "x")
+
+
+def gate_columns(model: MixtureOfExperts) -> list[str]:
+    """What tables call the columns that the gate sees; none of them for a constant gate."""
+    if model.uses_gate_features:
+        return _column_names(model.gate_feature_names, model.n_gate_features, "z")
+    return expert_columns(model)[: model.n_gate_features]
 
 
 def _column_names(names: Sequence[str] | None, n_columns: int, letter: str) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from .design import Parameters, Sums
 from .linalg import lower_pairs
 
-__all__ = ["may_separate", "separated_experts"]
+__all__ = ["may_separate", "separated_experts", "separated_pairs"]
 
 _STEEP = 30.0     # log odds a standard deviation of a feature: a gate this steep is a step
 _FLAT = 1e-6      # curvature per row left in the direction of such a gate
@@ -20,6 +20,11 @@ def may_separate(parameters: Parameters) -> bool:
 
 
 def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
+    """The experts of `separated_pairs`: two or more, or none."""
+    return tuple(sorted({expert for pair in separated_pairs(parameters, sums) for expert in pair}))
+
+
+def separated_pairs(parameters: Parameters, sums: Sums) -> list[tuple[int, int]]:
     """Experts between which the gate is a step that could be steeper still.
 
     Parameters
@@ -30,8 +35,8 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
 
     Returns
     -------
-    experts : tuple of int
-        Two or more, or none.
+    pairs : list of (int, int)
+        The larger first.
 
     Notes
     -----
@@ -40,14 +45,14 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
     """
     g, q = parameters.gate.shape
     if g * q == 0:
-        return ()
+        return []
     gate = np.vstack([parameters.gate, np.zeros((1, q))])
     grams = np.zeros((g + 1, g + 1, q, q))   # sum pi_i (delta_ij - pi_j) z z', the last expert's from the others'
     for (i, j), block in zip(lower_pairs(g), sums.gate_gram, strict=True):
         grams[i, j] = grams[j, i] = block
     grams[g, :g] = grams[:g, g] = -grams[:g, :g].sum(axis=0)
     slopes = np.vstack([sums.gate_gradient, -sums.gate_gradient.sum(axis=0)])
-    found: set[int] = set()
+    found = []
     for i in range(g + 1):
         for j in range(i):
             difference = gate[i] - gate[j]
@@ -59,5 +64,5 @@ def separated_experts(parameters: Parameters, sums: Sums) -> tuple[int, ...]:
             shared = min(sums.gate_weight[i], sums.gate_weight[j])
             outward = float(direction @ (slopes[i] - slopes[j])) >= -_FLAT * shared
             if undecided < _FLAT * shared and outward:
-                found |= {i, j}
-    return tuple(sorted(found))
+                found.append((i, j))
+    return found

@@ -407,6 +407,10 @@ class Task:
             separated=tuple(sorted(int(where[expert]) for expert in separated)),
             barrier=self.barrier(design) if collapsed else 0.0,
             seconds=time.perf_counter() - self.began,
+            noise=self.noise if isinstance(self.noise, str) else "held",
+            fit_intercept=design.fit_intercept,
+            gate_intercept=design.gate_intercept,
+            experts_held=not self.move_experts,
         )
 
     def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp]) -> None:

@@ -6,7 +6,7 @@ from rowwise import ACTIVATIONS, assert_within, matrices, problem, row_values
 
 from moe_fast import _em
 from moe_fast.design import Parameters
-from moe_fast.information import gradient, hessian, moved, scales
+from moe_fast.information import gradient, hessian, moved, scales, scores
 from moe_fast.linalg import lower_pairs
 from moe_fast.objective import Objective
 
@@ -138,6 +138,20 @@ def test_derivatives_of_every_objective(objective):
 def test_derivatives_of_any_number_of_experts(n_experts):
     design, parameters = small_problem("linear", n_experts=n_experts, n_samples=60)
     check_against_differences(design, parameters, "linear", Objective())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "objective", [Objective(), Objective(noise="shared"), Objective(move_experts=False)], ids=["all", "shared", "gate"]
+)
+def test_scores_add_up_to_the_gradient(activation, objective):
+    """Kills: a slope left out, a shared noise's scores not added."""
+    design, parameters = small_problem(activation, n_gate_features=1)
+    row = scores(design, parameters, objective)
+    total = design.rows.weight @ row
+    np.testing.assert_allclose(
+        total, gradient(design.run(parameters, 0), parameters, objective), rtol=0, atol=1e-12 * np.abs(row).sum()
+    )
 
 
 def louis(design, parameters):
