@@ -3,6 +3,10 @@
 See https://arxiv.org/abs/1802.07417 for the method's source, and README.md for a first fit.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .activations import Activation, LeakyReLU
 from .bootstrap import Bootstrap, bootstrap
 from .config import show_config
@@ -19,6 +23,9 @@ from .selection import Selection, SelectionRow, select_n_experts
 from .simulate import Simulation, make_moe
 from .spectral import SpectralResult, fit_spectral
 from .summary import Summary
+
+if TYPE_CHECKING:
+    from .estimator import MoERegressor as MoERegressor
 
 __version__ = "0.1.0"
 
@@ -56,3 +63,12 @@ __all__ = [
     "select_n_experts",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`MoERegressor` at first use: it needs scikit-learn, an extra."""
+    if name == "MoERegressor":
+        from .estimator import MoERegressor
+
+        return MoERegressor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
