@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import moe_fast as mf
 
 PACKAGE = Path(mf.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", ["_threads", "_moments", "_tensor", "_solve", "_em"])
@@ -30,6 +32,15 @@ def test_plain_pytest_tests_the_installed_package():
     installed = importlib.metadata.distribution("moe_fast")
     assert Path(installed.locate_file("moe_fast")).resolve() == PACKAGE.resolve()
     assert installed.version == mf.__version__
+
+
+@pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="the checkout's files are not beside the tests")
+def test_version_is_the_same_everywhere():
+    stated = [
+        re.search(pattern, (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)[1]
+        for file, pattern in [("pyproject.toml", r'^version = "(.*)"$'), ("CITATION.cff", "^version: (.*)$")]
+    ]
+    assert stated == [mf.__version__] * 2
 
 
 def test_contract_is_exported():
