@@ -65,6 +65,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), "MoERegressor"])
+
+
 def __getattr__(name: str) -> Any:
     """`MoERegressor` at first use: it needs scikit-learn, an extra."""
     if name == "MoERegressor":

@@ -34,13 +34,13 @@ def log_sum_exp(scores: FloatArray) -> FloatArray:
 def mixture_cdf(
     y: FloatArray, log_weights: FloatArray, means: FloatArray, noise_std: FloatArray
 ) -> FloatArray:
-    """P(Y <= y) of each row."""
+    """P(Y <= y) of each row (P.4)."""
     cdf = np.sum(np.exp(log_weights) * scipy.special.ndtr(standardise(y, means, noise_std)), axis=1)
     return np.minimum(cdf, 1.0)   # weights may add up to a rounding error more
 
 
 def mixture_std(log_weights: FloatArray, means: FloatArray, noise_std: FloatArray) -> FloatArray:
-    """Standard deviation of each row: noise within experts, and spread between them."""
+    """Standard deviation of each row: noise within experts, and spread between them (P.5)."""
     weights = np.exp(log_weights)
     mean = np.sum(weights * means, axis=1, keepdims=True)
     spread = np.hypot(means - mean, noise_std)
@@ -52,8 +52,7 @@ def mixture_quantile(q: float, log_weights: FloatArray, means: FloatArray, noise
     """The y of each row with P(Y <= y) = q; -inf and inf for q = 0 and 1.
 
     The root of log P(Y <= y) = log q, which keeps all its digits however small q is. The upper half is the lower one
-    of -Y. The quantiles of the experts are a bracket: below all of them no expert has reached q, above all of them
-    every expert has.
+    of -Y.
     """
     from scipy.optimize.elementwise import find_root  # not an attribute of scipy.optimize until it is imported
 
@@ -61,10 +60,7 @@ def mixture_quantile(q: float, log_weights: FloatArray, means: FloatArray, noise
         return np.full(len(means), -np.inf if q == 0.0 else np.inf)
     if q > 0.5:
         return -mixture_quantile(1.0 - q, log_weights, -means, noise_std)
-    of_experts = means + noise_std * scipy.special.ndtri(q)
-    lower, upper = of_experts.min(axis=1), of_experts.max(axis=1)
-    # Where all experts agree the bracket is a point, to rounding: a little wider, its ends have different signs.
-    margin = 1e-8 * noise_std.max() + 4.0 * np.spacing(np.maximum(np.abs(lower), np.abs(upper)))
+    lower, upper = _bracket(q, np.exp(log_weights), means, noise_std)
     log_q = np.log(q)
 
     def excess(y: FloatArray, row: NDArray[np.intp]) -> FloatArray:
@@ -73,5 +69,25 @@ def mixture_quantile(q: float, log_weights: FloatArray, means: FloatArray, noise
 
     tolerances = {"xatol": 0.0, "xrtol": 2.0**-52, "fatol": 1e-15 * max(1.0, -log_q), "frtol": 0.0}
     rows = np.arange(len(means))
-    bracket = lower - margin, upper + margin
-    return find_root(excess, bracket, args=(rows,), tolerances=tolerances).x
+    return find_root(excess, (lower, upper), args=(rows,), tolerances=tolerances).x
+
+
+def _bracket(q: float, weights: FloatArray, means: FloatArray, noise_std: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Two points of each row with its quantile between them.
+
+    Below the quantiles of all experts none has reached q, above them all have. Besides, each expert alone bounds the
+    mixture: pi_j P(Y_j <= y) <= q there, and pi_j P(Y_j >= y) <= 1 - q.
+    """
+
+    def quantile_alone(share: float) -> FloatArray:
+        with np.errstate(divide="ignore", over="ignore"):
+            of_expert = share / weights
+        # Near one, a rounding error of the weight would move the quantile; above, the expert is no bound.
+        return np.where(of_expert < 0.999, scipy.special.ndtri(of_expert), np.inf)
+
+    of_experts = means + noise_std * scipy.special.ndtri(q)
+    lower = np.maximum(of_experts.min(axis=1), (means - noise_std * quantile_alone(1.0 - q)).max(axis=1))
+    upper = np.minimum(of_experts.max(axis=1), (means + noise_std * quantile_alone(q)).min(axis=1))
+    # Where one expert decides the bracket is a point, to rounding: a little wider, its ends have different signs.
+    margin = 1e-8 * noise_std.max() + 4.0 * np.spacing(np.maximum(np.abs(lower), np.abs(upper)))
+    return lower - margin, upper + margin

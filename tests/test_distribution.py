@@ -24,6 +24,17 @@ def normals(means, noise_std, weights, **options):
     )
 
 
+def assert_quantile(model, q):
+    """Its probability is q, or it is as near as floats lie: the neighbours' probabilities enclose q."""
+    y = model.quantile(ONE, q)
+    slack = 1e-12 * max(1.0, -np.log(q))
+    if abs(model.cdf(ONE, y)[0] / q - 1) < slack:
+        return
+    below, above = (np.nextafter(np.nextafter(y, end), end) for end in (-np.inf, np.inf))
+    assert model.cdf(ONE, below)[0] <= q * (1 + slack)
+    assert model.cdf(ONE, above)[0] >= q * (1 - slack)
+
+
 # Kills: experts and gate paired wrongly, a complement, blocks put in the wrong place.
 @pytest.mark.usefixtures("block_rows")
 def test_cdf_matches_the_formula():
@@ -97,16 +108,30 @@ def test_quantile_of_one_expert_is_the_normal_one():
 def test_quantile_of_extreme_mixtures(means, noise_std, weights):
     model = normals(means, noise_std, weights)
     for q in (1e-250, 1e-5, 0.25, 0.4, 0.75, 0.9994, 1 - 1e-9):
-        y = model.quantile(ONE, q)
-        assert np.isfinite(y).all()
         if q <= 0.5:
-            # As near as floats lie: the neighbours' probabilities enclose q.
-            below, above = (np.nextafter(np.nextafter(y, end), end) for end in (-np.inf, np.inf))
-            slack = 1e-12 if q > 1e-100 else 1e-10
-            assert model.cdf(ONE, below)[0] <= q * (1 + slack)
-            assert model.cdf(ONE, above)[0] >= q * (1 - slack)
+            assert_quantile(model, q)
         mirrored = normals([-mean for mean in means], noise_std, weights)
         assert mirrored.quantile(ONE, 1 - q)[0] == -model.quantile(ONE, 1 - (1 - q))[0]
+
+
+# Kills: a bracket that leaves out the root: where the probability is that of a gap between experts, or beside it.
+@pytest.mark.parametrize("seed", range(5))
+def test_quantile_of_mixtures_of_all_sizes(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        assert_quantiles_of_a_random_mixture(rng)
+
+
+def assert_quantiles_of_a_random_mixture(rng):
+    k = rng.integers(1, 6)
+    scores = rng.normal(size=k) * 10 ** rng.uniform(-2, 2.5)
+    weights = np.exp(scores - scores.max())
+    noise_std = 10 ** rng.uniform(-10, 10, k)
+    model = normals(rng.normal(size=k) * 10 ** rng.uniform(-12, 12), noise_std, np.maximum(weights, 1e-300))
+    share = model.gate_proba(ONE)[0, 0]
+    for q in (10 ** -rng.uniform(0, 299), 0.5 * share, share * (1 - 1e-15), share, share * (1 + 1e-15)):
+        if 0 < q <= 0.5:
+            assert_quantile(model, q)
 
 
 def test_noise_below_the_spacing_of_y_leaves_the_mean():

@@ -121,7 +121,7 @@ def test_equations_that_the_code_names_exist():
 
 
 def test_places_in_the_code_exist():
-    modules = "activations|design|em|inference|information|moments|objective|spectral|tensor"
+    modules = "activations|design|distribution|em|inference|information|moments|objective|spectral|tensor"
     places = re.findall(rf"`({modules})\.(\w+)`", TEXT)
     assert len(places) > 10
     for module, name in places:

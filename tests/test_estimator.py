@@ -290,5 +290,6 @@ def test_without_scikit_learn_the_error_names_the_extra():
 
 def test_package_has_it_and_nothing_by_other_names():
     assert mf.MoERegressor is MoERegressor
+    assert "MoERegressor" in dir(mf)
     with pytest.raises(AttributeError, match="no attribute 'MoeRegressor'"):
         mf.MoeRegressor  # noqa: B018
