@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
@@ -12,6 +12,9 @@ from .fit import fit
 from .formula import Formula, as_frame
 from .result import FitResult
 from .tables import find_columns, refuse_missing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["fit_formula"]
 
@@ -77,22 +80,40 @@ def fit_formula(
         if name in options:
             raise TypeError(f"fit_formula takes no {name}: the formulas say it")
     check_choice(missing, "missing", ("refuse", "drop"))
-    data = as_frame(data)
+    task = prepare(formula, as_frame(data), gate=gate, drop_missing=missing == "drop", sample_weight=sample_weight)
+    if "gate_intercept" in options and "gate_intercept" in task.options:
+        raise TypeError("fit_formula takes no gate_intercept with a gate formula: the formula says it")
+    result = fit(task.X, task.y, n_experts, **task.options, **options)
+    return replace(result, model=result.model.with_formula(task.formula))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What formulas make of a table, as `fit` takes it: ``fit(X, y, n_experts, **options)``."""
+
+    formula: Formula
+    X: pd.DataFrame
+    y: pd.Series
+    options: dict[str, Any]
+
+
+def prepare(
+    formula: str, data: pd.DataFrame, *, gate: str, drop_missing: bool, sample_weight: str | ArrayLike | None
+) -> Prepared:
+    """Read formulas for a table; arguments as for `fit_formula`."""
     has_gate_formula = isinstance(gate, str) and "~" in gate
     read = Formula.read(formula, gate if has_gate_formula else None, data)
     if has_gate_formula:
-        if "gate_intercept" in options:
-            raise TypeError("fit_formula takes no gate_intercept with a gate formula: the formula says it")
         gate = "softmax"
         if read.gate_is_constant:
             read, gate = replace(read, gate=None), "constant"
 
     weight_column = find_columns(data, [sample_weight], "sample_weight") if isinstance(sample_weight, str) else []
     used = data[list(dict.fromkeys([*read.columns, *weight_column]))]
-    if missing == "refuse":
-        refuse_missing(used, 'missing="drop" leaves those rows out')
     whole = used.notna().all(axis=1).to_numpy()
-    if not whole.any():
+    if not drop_missing:
+        refuse_missing(used, 'missing="drop" leaves those rows out')
+    elif not whole.any():
         raise ValueError("no row is without missing values")
     used = used[whole]
     if weight_column:
@@ -105,10 +126,12 @@ def fit_formula(
         # Without an intercept a factor has a dummy for every level: one too many beside the gate's intercept.
         learned = Formula(learned.text, f"~ {learned.text.partition('~')[2].strip()} + 1").learn(used)
     X, y, gate_features = learned.matrices(used)
+    options: dict[str, Any] = {
+        "fit_intercept": learned.intercept,
+        "gate": gate,
+        "gate_features": gate_features,
+        "sample_weight": sample_weight,
+    }
     if learned.gate is not None:
         options["gate_intercept"] = learned.gate_intercept
-    result = fit(
-        X, y, n_experts, fit_intercept=learned.intercept, gate=gate, gate_features=gate_features,
-        sample_weight=sample_weight, **options,
-    )
-    return replace(result, model=result.model.with_formula(learned))
+    return Prepared(learned, X, y, options)
