@@ -121,7 +121,12 @@ class Formula:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of a table that a fit needs: those of the target first."""
-        return tuple(dict.fromkeys([*self._target().columns, *self.input_columns]))
+        return tuple(dict.fromkeys([*self.target_columns, *self.input_columns]))
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The columns of a table that the target is made of."""
+        return self._target().columns
 
     @property
     def input_columns(self) -> tuple[str, ...]:
@@ -284,6 +289,8 @@ def as_frame(data: Any) -> pd.DataFrame:
 
 def quoted(name: str) -> str:
     """A column's name as a formula writes it: in backticks unless it is a word."""
+    if "`" in name or "~" in name:
+        raise ValueError(f"column {name!r} cannot be named in a formula: rename it without ` and ~")
     return name if name.isidentifier() else f"`{name}`"
 
 

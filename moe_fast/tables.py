@@ -22,6 +22,7 @@ STANDARD_STREAM = "-"   # in place of a file: standard input or output
 
 _N_NAMED = 5       # rows that a message names
 _N_COLUMNS = 20    # columns that a message lists
+_N_LEVELS = 20     # values of a text column that is taken for a factor unasked
 
 
 class UsageError(ValueError):
@@ -73,9 +74,12 @@ def read_table(path: str) -> pd.DataFrame:
     return table
 
 
-def write_csv(table: pd.DataFrame, path: str) -> None:
-    """Write without row numbers, every number exact; "-" is standard output."""
-    table.to_csv(sys.stdout if path == STANDARD_STREAM else path, index=False)
+def write_table(table: pd.DataFrame, path: str) -> None:
+    """Write without row numbers, every number exact: Parquet by the name's end, else CSV; "-" is standard output."""
+    if Path(path).suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    else:
+        table.to_csv(sys.stdout if path == STANDARD_STREAM else path, index=False)
 
 
 def find_columns(table: pd.DataFrame, asked: str | Sequence[str], asker: str) -> list[str]:
@@ -96,20 +100,52 @@ def find_columns(table: pd.DataFrame, asked: str | Sequence[str], asker: str) ->
     return list(asked)
 
 
-def columns_of_numbers(table: pd.DataFrame, taken: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The columns left over for features: (those that hold numbers, those that hold none).
+def usable_columns(table: pd.DataFrame, taken: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The columns left over for features: (those that can be, those that cannot).
 
     A column with some numbers and some text counts as numbers: `numbers` then refuses it and names the rows,
-    where leaving it out would hide a slip of the pen. A column without a name is no feature: so R's write.csv
-    writes row numbers.
+    where leaving it out would hide a slip of the pen. Text of 2 to 20 different values is a factor; of more, it is
+    names or notes. A column without a name is no feature: so R's write.csv writes row numbers.
     """
     chosen: list[str] = []
     left_out: list[str] = []
     for name in table.columns.drop(list(taken)):
-        unnamed = name.startswith("Unnamed: ")   # as pandas calls it
-        is_number = not unnamed and (holds_numbers(table[name]) or parsed(table[name]).notna().any())
-        (chosen if is_number else left_out).append(name)
+        if name.startswith("Unnamed: "):   # as pandas calls it
+            usable = False
+        elif is_text(table[name]):
+            usable = 2 <= table[name].nunique() <= _N_LEVELS
+        else:
+            usable = holds_numbers(table[name]) or bool(parsed(table[name]).notna().any())
+        (chosen if usable else left_out).append(name)
     return chosen, left_out
+
+
+def is_text(column: pd.Series) -> bool:
+    """Whether a column holds text and no number, or categories."""
+    if column.dtype == "category":
+        return True
+    types = need("pandas").api.types
+    is_written = types.is_string_dtype(column.dtype) or types.is_object_dtype(column.dtype)
+    return is_written and not parsed(column).notna().any() and bool(column.notna().any())
+
+
+def where(table: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """The rows for which a condition such as "x > 0 and city == 'Oslo'" holds.
+
+    Raises
+    ------
+    ValueError
+        If the condition cannot be read, is none, or holds for no row.
+    """
+    try:
+        holds = table.eval(condition, engine="python")
+    except Exception as error:   # whatever the words of a condition lead to in pandas
+        raise ValueError(f"condition {condition!r} cannot be evaluated: {error}") from error
+    if not need("pandas").api.types.is_bool_dtype(holds) or len(holds) != len(table):
+        raise ValueError(f"condition {condition!r} must be true or false in each row")
+    if not holds.any():
+        raise ValueError(f"condition {condition!r} holds for no row")
+    return table[holds]
 
 
 def numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -146,7 +182,7 @@ def rows_of(rows: pd.Series) -> str:
 
 
 def refuse_missing(table: pd.DataFrame, advice: str) -> None:
-    """Raise ValueError if a value is missing, naming the columns and rows, and what to do."""
+    """Raise ValueError if a value is missing, naming the columns and rows, and what to do about it."""
     missing = table.isna()
     columns = [repr(name) for name in table.columns[missing.any()]]
     if columns:

@@ -136,7 +136,7 @@ def test_columns_without_numbers_are_no_features(run, data, frame):
     frame.assign(name="abc", when="2024-01-01").to_csv(data, index=True, index_label="")
     code, out, errors = run("fit", data, "--target", "y", "--experts", 2)
     assert code == 0
-    assert "no features, since they hold no numbers or have no name: Unnamed: 0, name, when" in errors
+    assert "no features, since they hold no numbers and no few levels, or have no name: Unnamed: 0, name, when\n" in errors
     assert "y on x1, x2, z\n" in out
 
 
