@@ -147,6 +147,7 @@ def bootstrap(
         raise TypeError(f"progress must be True, False or callable, got {type(progress).__name__}")
     report: Progress | None = _count if progress is True else progress or None
     rng = check_random_state(random_state)
+    X, gate_features = model.matrices(X, gate_features)
     log_likelihood = model.log_likelihood(X, y, gate_features=gate_features, sample_weight=sample_weight)
     rows = Rows.check(X, y, sample_weight, gate_features)
     draw = _Cases(rows) if kind == "case" else _Targets(rows, model)

@@ -76,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, add_options, text, examples in (
         ("fit", commands.fit, _fit_options, "Fit a mixture of experts to a table and print it.", _FIT_EXAMPLES),
         (
+            *("select", commands.select, _select_options),
+            *("Fit several numbers of experts to a table, compare and choose.", _SELECT_EXAMPLES),
+        ),
+        (
             *("predict", commands.predict, _predict_options),
             *("Predict new rows' target with a saved model; writes CSV or Parquet.", _PREDICT_EXAMPLES),
         ),
@@ -106,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
 _TABLE = "CSV (.tsv: by tabs; also .gz), Parquet or Feather with a header; - for CSV on standard input"
 _ACTIVATIONS = "linear (default), sigmoid, tanh, relu, leaky_relu or leaky_relu:SLOPE"
 _NOISES = "per_expert (default), shared, or a standard deviation to hold"
+_SAVE = "write the model as JSON, for `moe-fast predict` and mf.load"
+_JSON = "print the result as JSON instead of as text"
 _THREADS = "default: OMP_NUM_THREADS, else every core at hand"
 
 
@@ -159,6 +165,7 @@ _FIT_EXAMPLES = (
     "moe-fast fit data.parquet --target y --features x1,x2 --gate-features age --experts 3 --save model.json",
     "moe-fast fit diamonds.csv --formula 'log(price) ~ log(carat) + cut' --gate-formula '~ log(carat)' --experts 3",
     "moe-fast fit wages.csv --formula 'log(wage) ~ age + I(age**2)' --where 'wage > 0' --drop-missing --experts 2",
+    "moe-fast fit tone.csv --target tuned --experts 2 --infer --plot tone.png",
     "moe-fast fit - --target y --experts 2 --json < data.csv",
 )
 
@@ -167,9 +174,38 @@ def _fit_options(add: Add) -> None:
     _data_options(add)
     add("--experts", required=True, type=int, metavar="K", help="number of experts")
     _model_options(add)
-    add("--save", metavar="FILE", help="write the model as JSON, for `moe-fast predict` and mf.load")
+    add("--infer", action="store_true", help="print standard errors, tests and intervals, too")
+    add("--robust", action="store_true", help="--infer by the sandwich, for noise that is not as the model has it")
+    add("--save", metavar="FILE", help=_SAVE)
     add("--plot", metavar="FILE", help="write a picture of the fit (.png, .pdf, .svg)")
-    add("--json", action="store_true", help="print the result as JSON instead of as text")
+    add("--json", action="store_true", help=_JSON)
+
+
+# ---- select ----
+
+_SELECT_EXAMPLES = (
+    "moe-fast select data.csv --target y --experts 1-6",
+    "moe-fast select data.csv --formula 'log(y) ~ log(x) + city' --criterion held_out --save model.json",
+    "moe-fast select data.csv --target y --experts 2,4,8 --json",
+)
+
+
+def _select_options(add: Add) -> None:
+    _data_options(add)
+    add("--experts", type=_numbers_of_experts, default="1-5", metavar="A-B", help="also A,B,...; default 1-5")
+    add("--criterion", default="bic", metavar="NAME", help="bic (default), aic, icl or held_out")
+    add("--folds", type=int, default=5, metavar="N", help="parts of the rows that held_out holds out (default 5)")
+    _model_options(add)
+    add("--save", metavar="FILE", help=_SAVE)
+    add("--json", action="store_true", help=_JSON)
+
+
+def _numbers_of_experts(text: str) -> list[int]:
+    try:
+        first, dash, last = text.partition("-")
+        return list(range(int(first), int(last) + 1)) if dash else [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted A-B or A,B,..., such as 1-5") from None
 
 
 # ---- predict ----

@@ -33,7 +33,7 @@ from .tables import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["compare", "fit", "info", "predict", "say", "simulate"]
+__all__ = ["compare", "fit", "info", "predict", "say", "select", "simulate"]
 
 
 def say(text: str) -> None:
@@ -165,24 +165,43 @@ def fit(arguments: argparse.Namespace) -> None:
                 data.y,
                 arguments.experts,
                 **data.options,
-                activation=arguments.activation,
-                noise=arguments.noise,
-                n_starts=arguments.starts,
-                n_threads=arguments.threads,
-                random_state=arguments.seed,
+                **_model_options(arguments),
                 callback=callback if bar is not None else None,
             )
         )
     if arguments.save:
         result.model.save(arguments.save)
+    coefficients = None
+    if arguments.infer or arguments.robust:
+        coefficients = mf.infer(
+            result,
+            data.X,
+            data.y,
+            gate_features=data.options["gate_features"],
+            sample_weight=data.options["sample_weight"],
+            covariance="sandwich" if arguments.robust else "observed",
+        ).summary()
     if arguments.plot:
         axes = plot_fit(result, data.X, data.y, gate_features=data.options["gate_features"])
         axes.figure.savefig(arguments.plot)   # type: ignore[union-attr]   # a figure of its own, no SubFigure
     if arguments.json:
-        _print_json(_fit_as_json(result))
-    else:
-        print(f"{arguments.data}: {len(data.y)} rows, {data.y.name} on {', '.join(data.X.columns)}")
-        print(result.summary())
+        inferred = {} if coefficients is None else {"coefficients": _coefficients_as_json(coefficients.to_frame())}
+        _print_json(_fit_as_json(result) | inferred)
+        return
+    print(f"{arguments.data}: {len(data.y)} rows, {data.y.name} on {', '.join(data.X.columns)}")
+    print(result.summary())
+    if coefficients is not None:
+        print(f"\n{coefficients}")
+
+
+def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "activation": arguments.activation,
+        "noise": arguments.noise,
+        "n_starts": arguments.starts,
+        "n_threads": arguments.threads,
+        "random_state": arguments.seed,
+    }
 
 
 def _fit_as_json(result: mf.FitResult) -> dict[str, Any]:
@@ -190,17 +209,27 @@ def _fit_as_json(result: mf.FitResult) -> dict[str, Any]:
         *("log_likelihood", "aic", "bic", "icl", "n_parameters", "n_samples", "n_iter", "n_passes"),
         *("converged", "penalised", "separated", "seconds"),
     ]
-    starts = [asdict(start) for start in result.starts]
+    starts = [_without_nan(asdict(start)) for start in result.starts]   # a start that collapsed ends nowhere
     for start in starts:
         del start["history"]   # of all iterations of all starts: longer than all the rest
-        if not math.isfinite(start["log_likelihood"]):   # a start that collapsed: JSON has no infinity
-            start["log_likelihood"] = None
     return {
         **{name: getattr(result, name) for name in plain},
         "mixing_weights": result.mixing_weights.tolist(),
         "effective_sizes": result.effective_sizes.tolist(),
         "starts": starts,
         "model": result.model.to_dict(),
+    }
+
+
+def _coefficients_as_json(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    frame = frame.set_axis(["coef", "std_err", "z", "p", "lower", "upper"], axis=1).reset_index()
+    return [_without_nan(row) for row in frame.to_dict("records")]
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has neither NaN nor infinity: null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
     }
 
 
@@ -234,6 +263,40 @@ def _progress(unit: str, total: int | None = None) -> Iterator[Any]:
         return
     with need("tqdm").tqdm(unit=f" {unit}", total=total, delay=1.0, leave=False) as bar:
         yield bar
+
+
+# ---- select ----
+
+
+def select(arguments: argparse.Namespace) -> None:
+    _check_outputs(arguments.save)
+    data = _training_data(arguments)
+    with _progress("fits") as bar:
+
+        def progress(n_done: int, n_fits: int) -> None:
+            bar.total = n_fits
+            bar.update(n_done - bar.n)
+
+        selection = mf.select_n_experts(
+            data.X,
+            data.y,
+            arguments.experts,
+            criterion=arguments.criterion,
+            n_folds=arguments.folds,
+            **data.options,
+            **_model_options(arguments),
+            progress=progress if bar is not None else None,
+        )
+    best = data.keep_formula(selection.best)
+    if arguments.save:
+        best.model.save(arguments.save)
+    if arguments.json:
+        chosen = {"n_experts": selection.n_experts, "criterion": selection.criterion}
+        table = [_without_nan(asdict(row)) for row in selection.table]
+        _print_json({**chosen, "table": table, "fit": _fit_as_json(best)})
+        return
+    print(f"{arguments.data}: {len(data.y)} rows, {data.y.name} on {', '.join(data.X.columns)}")
+    print(selection.summary())
 
 
 # ---- predict ----

@@ -455,6 +455,7 @@ def infer(
         fit, noise=noise, fit_intercept=fit_intercept, gate_intercept=gate_intercept, experts_held=experts_held
     )
     check_choice(covariance, "covariance", ("observed", "sandwich"))
+    X, gate_features = free.model.matrices(X, gate_features)
     free.model._check_inputs(X, gate_features)   # names and shapes against the model's
     rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
     design = free.design(rows)

@@ -720,10 +720,32 @@ class MixtureOfExperts:
 
     # ---- the border ----
 
-    def _check_X(self, X: ArrayLike) -> NDArray[Any]:
+    def matrices(self, X: ArrayLike, gate_features: ArrayLike | None = None) -> tuple[ArrayLike, ArrayLike | None]:
+        """X and gate_features as the parameters take them: what the model's formula makes of a table.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features), or data frame with the columns that the formula names
+        gate_features : array_like of shape (n_samples, n_gate_features), optional
+
+        Returns
+        -------
+        X, gate_features
+            Unchanged if the model has no formula, or X is a matrix of features already: an array, or a frame whose
+            columns are named as the features.
+        """
+        if gate_features is None and self.formula is not None and checks.feature_names(X) is not None:
+            gate_features = self.formula.gate_features(X)
+        return self._features(X), gate_features
+
+    def _features(self, X: ArrayLike) -> ArrayLike:
         names = checks.feature_names(X)
-        if self.formula is not None and names is not None and tuple(names) != self.feature_names:
-            X = self.formula.features(X)
+        if self.formula is None or names is None or tuple(names) == self.feature_names:
+            return X
+        return self.formula.features(X)
+
+    def _check_X(self, X: ArrayLike) -> NDArray[Any]:
+        X = self._features(X)
         _check_names(X, "X", self.feature_names)
         return check_matrix(X, "X", n_features=self.n_features, allow_f_order=True)
 
@@ -731,8 +753,7 @@ class MixtureOfExperts:
         self, X: ArrayLike, gate_features: ArrayLike | None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """X, and the matrix Z that the gate sees."""
-        if gate_features is None and self.formula is not None and checks.feature_names(X) is not None:
-            gate_features = self.formula.gate_features(X)
+        X, gate_features = self.matrices(X, gate_features)
         X = self._check_X(X)
         if self.uses_gate_features:
             if gate_features is None:

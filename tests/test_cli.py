@@ -1,7 +1,10 @@
 """Does the command do what its options say, and does it say clearly what it refuses?"""
 
+import itertools
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -14,7 +17,8 @@ import pytest
 import moe_fast as mf
 from moe_fast import cli, tables
 
-TONE = Path(__file__).parents[1] / "examples" / "tone.csv"
+ROOT = Path(__file__).parents[1]
+TONE = ROOT / "examples" / "tone.csv"
 
 
 @pytest.fixture
@@ -131,13 +135,18 @@ def test_drop_missing_fits_the_other_rows(run, data, frame):
     assert model == mf.fit(whole[["x1", "x2", "z"]], whole["y"], 2, random_state=0).model
 
 
-def test_columns_without_numbers_are_no_features(run, data, frame):
-    """Kills: text columns that stop a fit, and R's row numbers taken for a feature."""
-    frame.assign(name="abc", when="2024-01-01").to_csv(data, index=True, index_label="")
+def test_columns_that_can_be_no_features(run, data, frame):
+    """Kills: a text column of one value or of many that stops a fit, and R's row numbers taken for a feature."""
+    table = frame.assign(name="abc", note=[f"note {row}" for row in frame.index], when="2024-01-01")
+    table.to_csv(data, index=True, index_label="")
     code, out, errors = run("fit", data, "--target", "y", "--experts", 2)
     assert code == 0
-    assert "no features, since they hold no numbers and no few levels, or have no name: Unnamed: 0, name, when\n" in errors
+    assert errors == (
+        "moe-fast: no features, since they hold no numbers and no few levels, or have no name: "
+        "Unnamed: 0, name, note, when\n"
+    )
     assert "y on x1, x2, z\n" in out
+
 
 
 def test_same_table_in_every_format(run, data, frame, tmp_path):
@@ -167,6 +176,273 @@ def test_type_of_a_long_column_comes_from_all_of_it(tmp_path):
     table = tables.read_table(str(tmp_path / "long.csv"))
     with pytest.raises(ValueError, match="has 'one' in row 600001"):
         tables.numbers(table, ["x"])
+
+
+# ---- factors, formulas, conditions ----
+
+
+@pytest.fixture
+def cities(frame, tmp_path):
+    """The frame with a text column of three levels, in a CSV file."""
+    frame["home city"] = np.resize(["Oslo", "Rome", "Bonn"], len(frame))
+    frame["y"] += frame["home city"] == "Rome"
+    frame.to_csv(tmp_path / "cities.csv", index=False)
+    return tmp_path / "cities.csv"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_text_columns_become_dummies_also_in_new_files(run, cities, frame, suffix):
+    """Against a fit on dummies by hand. Kills: levels taken from the new file, dummies that go unsaid."""
+    code, out, errors = run("fit", cities, "--target", "y", "--experts", 2, "--save", cities.with_name("model.json"))
+    assert code == 0
+    assert errors == "moe-fast: home city is a factor: dummies for Oslo, Rome, against Bonn\n"
+    assert "y on x1, x2, z, home city[T.Oslo], home city[T.Rome]\n" in out
+    by_hand = frame[["x1", "x2", "z"]].assign(
+        oslo=frame["home city"] == "Oslo", rome=frame["home city"] == "Rome"
+    ).astype(float)
+    expected = mf.fit(by_hand, frame["y"], 2, random_state=0).model
+    np.testing.assert_allclose(mf.load(cities.with_name("model.json")).coef, expected.coef, rtol=1e-9)
+
+    new, output = cities.with_name(f"new.{suffix}"), cities.with_name(f"out.{suffix}")
+    rome = frame[frame["home city"] == "Rome"].drop(columns="y")
+    getattr(rome, f"to_{suffix}")(new, index=False)
+    assert run("predict", cities.with_name("model.json"), new, "--output", output) == (0, "", "")
+    got = tables.read_table(str(output))["prediction"]
+    np.testing.assert_allclose(got, expected.predict(by_hand.loc[rome.index]), rtol=1e-9)
+
+
+def test_factor_in_the_gate_and_without_intercept(run, cities, frame):
+    model = fit_model(run, cities, "--features", "x1", "--gate-features", "z,home city", "--no-intercept")
+    assert model.feature_names == ("x1",)
+    assert model.gate_feature_names == ("z", "home city[T.Oslo]", "home city[T.Rome]")
+    assert not model.intercept.any()
+    assert model.gate_intercept.any()
+
+
+def test_new_level_is_named(run, cities, frame):
+    fit_model(run, cities)
+    frame.loc[[6, 8], "home city"] = "Paris"
+    frame.to_csv(cities, index=False)
+    code, out, errors = run("predict", cities.with_name("model.json"), cities)
+    assert (code, out) == (1, "")
+    assert "column 'home city' has 'Paris' in rows 7 and 9, which is none of the fit's levels: Bonn, Oslo, R" in errors
+
+
+def test_formula_is_the_formula_s_fit(run, cities, frame):
+    """Kills: an option that does not reach a fit by formula."""
+    arguments = ("--formula", "I(y + 9) ~ x1 + I(x2**2) + C(`home city`)", "--gate-formula", "z", "--noise", "shared")
+    code, _, errors = run("fit", cities, *arguments, "--experts", 2, "--save", cities.with_name("m.json"), "--seed", 2)
+    assert code == 0, errors
+    expected = mf.fit_formula(arguments[1], frame, 2, gate="~ z", noise="shared", random_state=2).model
+    assert mf.load(cities.with_name("m.json")) == expected
+    code, out, errors = run("predict", cities.with_name("m.json"), cities, "--details")
+    assert code == 0
+    assert [float(cell) for cell in out.split()[1].split(",")] == pytest.approx(
+        [
+            *expected.predict(frame)[:1], *expected.gate_proba(frame)[0], *expected.expert_means(frame)[0]
+        ],
+        rel=1e-12,
+    )
+    rmse = np.sqrt(np.mean((frame["y"] + 9 - expected.predict(frame)) ** 2))
+    assert f"I(y + 9) is in the file: root mean squared error {rmse:.6g} over 80 rows" in errors
+
+
+FORMULAS = ROOT / "docs" / "formula.md"
+KNOWN = [
+    re.sub(r"`", "", row).strip("| ").split("|")
+    for row in (FORMULAS.read_text(encoding="utf-8") if FORMULAS.exists() else "").splitlines()
+    if row.startswith("| examples/")
+]
+
+
+@pytest.mark.parametrize("row", KNOWN, ids=lambda row: " ".join(cell.strip() for cell in row[:4]))
+def test_known_optima_are_one_command_each(run, row):
+    """The table of docs/formula.md, as it stands there."""
+    file, formula, options, n_experts, best = (cell.strip() for cell in row)
+    code, out, _ = run(
+        "fit", ROOT / file, "--formula", formula, *shlex.split(options), "--experts", n_experts, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["log_likelihood"] == pytest.approx(float(best), abs=max(1e-3, 10.0 ** -len(best.partition(".")[2])))
+
+
+def test_missing_values_and_weights_by_formula(run, cities, frame):
+    """Kills: rows counted from 0, weights of other rows, a column outside the formula that drops rows."""
+    frame["w"] = np.linspace(1, 2, 80)
+    frame.loc[[3, 70], "x1"] = np.nan
+    frame.loc[5, "home city"] = None
+    frame.loc[7, "w"] = np.nan
+    frame.loc[9, "x2"] = np.nan
+    frame.to_csv(cities, index=False)
+    options = ("fit", cities, "--formula", "y ~ x1 + z + `home city`", "--weights", "w", "--experts", 2)
+    code, _, errors = run(*options)
+    assert code == 1
+    assert "from columns 'x1', 'home city', 'w' in rows 4, 6, 8 and 71; give --drop-missing to leave" in errors
+    code, out, errors = run(*options, "--drop-missing", "--json")
+    assert code == 0
+    assert "4 of 80 rows have missing values and were left out" in errors
+    whole = frame.drop(index=[3, 5, 7, 70])
+    expected = mf.fit_formula("y ~ x1 + z + `home city`", whole, 2, sample_weight="w", random_state=0)
+    assert json.loads(out)["log_likelihood"] == pytest.approx(expected.log_likelihood, rel=1e-12)
+
+
+def test_where_keeps_rows_and_their_numbers(run, cities, frame):
+    """Kills: a condition that is not applied, rows counted anew after it."""
+    model = fit_model(run, cities, "--features", "x1,z", "--where", "z > 0 and `home city` != 'Rome'")
+    kept = frame[(frame["z"] > 0) & (frame["home city"] != "Rome")]
+    assert model == mf.fit(kept[["x1", "z"]], kept["y"], 2, random_state=0).model
+    frame.loc[8, "x1"] = np.nan
+    frame.to_csv(cities, index=False)
+    code, _, errors = run("fit", cities, "--target", "y", "--where", f"z == {frame.loc[8, 'z']}", "--experts", 1)
+    assert code == 1
+    assert "in row 9; give --drop-missing" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "name the target with --target, or give --formula"),
+        (["--formula", "y ~ x1", "--target", "y"], 2, "--formula says it: leave out --target"),
+        (["--formula", "y ~ x1", "--no-intercept"], 2, "--formula says it: leave out --no-intercept"),
+        (["--formula", "y ~ x1", "--gate-features", "z"], 2, "--formula says it: leave out --gate-features"),
+        (["--target", "y", "--gate-formula", "z", "--gate", "constant"], 2, "--gate-formula says it: leave out --gate"),
+        (["--formula", "y ~ X1"], 2, "formula: no column 'X1'; did you mean 'x1'?"),
+        (["--formula", "y ~ x1 +"], 1, "formula 'x1 +' cannot be read"),
+        (["--formula", "y ~ log(x1)"], 1, "log(x1) is not finite in 4"),
+        (["--formula", "y ~ x1", "--where", "x9 > 0"], 1, "condition 'x9 > 0' cannot be evaluated: name 'x9'"),
+        (["--formula", "y ~ x1", "--where", "x1 > 99"], 1, "condition 'x1 > 99' holds for no row"),
+        (["--formula", "y ~ x1", "--where", "x1"], 1, "condition 'x1' must be true or false in each row"),
+    ],
+)
+def test_formula_and_condition_refused(run, data, arguments, code, message):
+    got, out, errors = run("fit", data, *arguments, "--experts", 2)
+    assert (got, out) == (code, "")
+    assert message in errors
+
+
+def test_model_with_a_formula_names_its_own_columns(run, cities):
+    fit_model(run, cities)
+    code, _, errors = run("predict", cities.with_name("model.json"), cities, "--features", "x1,x2")
+    assert code == 2
+    assert "has a formula, which names its columns: y ~ x1 + x2 + z + `home city`" in errors
+
+
+# ---- standard errors and the number of experts ----
+
+
+@pytest.mark.parametrize(("option", "covariance"), [("--infer", "observed"), ("--robust", "sandwich")])
+def test_inference_is_mf_infer(run, data, frame, option, covariance):
+    fit = mf.fit(frame[["x1", "x2"]], frame["y"], 2, gate_features=frame[["z"]], random_state=0)
+    summary = mf.infer(
+        fit, frame[["x1", "x2"]], frame["y"], gate_features=frame[["z"]], covariance=covariance
+    ).summary()
+    arguments = ("fit", data, "--target", "y", "--features", "x1,x2", "--gate-features", "z", "--experts", 2, option)
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert out.endswith(f"\n\n{summary}\n")
+    rows = json.loads(run(*arguments, "--json")[1])["coefficients"]
+    frame = summary.to_frame()
+    assert [(row["block"], row["parameter"]) for row in rows] == frame.index.tolist()
+    np.testing.assert_allclose([row["std_err"] for row in rows], frame["std err"], rtol=1e-9)
+    np.testing.assert_allclose([row["upper"] for row in rows], frame["0.975]"], rtol=1e-9)
+    assert rows[3] == {**rows[3], "parameter": "noise std", "z": None, "p": None}
+
+
+def test_select_is_select_n_experts(run, cities, frame):
+    """Kills: an option that does not reach it, a model saved that is not the chosen one or lost its formula."""
+    path = cities.with_name("model.json")
+    formula = "y ~ x1 + x2 + `home city`"
+    arguments = ("select", cities, "--formula", formula, "--gate-formula", "~ z", "--experts", "1-3", "--starts", 4)
+    code, out, errors = run(*arguments, "--save", path, "--seed", 1)
+    assert code == 0, errors
+    fitted = mf.fit_formula(formula, frame, 2, gate="~ z", n_starts=1).model
+    X, y, gate = fitted.formula.matrices(frame)
+    expected = mf.select_n_experts(X, y, range(1, 4), gate_features=gate, n_starts=4, random_state=1)
+    assert expected.n_experts == 2
+    assert mf.load(path) == expected.best.model.with_formula(fitted.formula)
+    assert out.splitlines()[0].endswith("cities.csv: 80 rows, y on x1, x2, home city[T.Oslo], home city[T.Rome]")
+    assert out.splitlines()[1] == expected.summary().splitlines()[0]
+
+    result = json.loads(run(*arguments, "--criterion", "held_out", "--folds", 2, "--json")[1])
+    assert (result["n_experts"], result["criterion"]) == (2, "held_out")
+    assert [row["n_experts"] for row in result["table"]] == [1, 2, 3]
+    assert all(np.isfinite(row["held_out"]) for row in result["table"])
+    assert result["fit"]["model"]["formula"]["text"] == formula
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("1-3", [1, 2, 3]), ("4-4", [4]), ("2,4,8", [2, 4, 8]), ("3", [3]), ("x", None), ("1-", None)]
+)
+def test_numbers_of_experts(text, numbers, capsys):
+    if numbers is not None:
+        assert cli._numbers_of_experts(text) == numbers
+        return
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["select", "data.csv", "--experts", text])
+    assert exit_.value.code == 2
+    assert "wanted A-B or A,B,..., such as 1-5" in capsys.readouterr().err
+
+
+# ---- help and progress ----
+
+
+@pytest.mark.parametrize("name", ["fit", "select", "predict", "simulate", "compare", "info"])
+def test_examples_of_the_help_are_command_lines(name, capsys):
+    """Kills: an example with an option that is not there, a command without examples."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([name, "--help"])
+    assert exit_.value.code == 0
+    examples = re.findall(r"^  moe-fast (.*)$", capsys.readouterr().out.partition("examples:\n")[2], re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = list(itertools.takewhile(lambda word: word not in "<>", shlex.split(example)))
+        assert words[0] == name
+        cli._parser().parse_args(words)
+
+
+def test_exit_codes_are_documented(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    out = capsys.readouterr().out
+    for code in (cli.DONE, cli.REFUSED, cli.WRONG_USAGE, cli.INTERRUPTED):
+        assert re.search(rf"^  {code} +\w", out, re.MULTILINE)
+
+
+def test_progress_only_on_a_terminal(run, data, monkeypatch):
+    """Kills: bars in a pipe, a callback that is never passed on, a bar with a wrong count."""
+    bars = []
+
+    class Bar:
+        def __init__(self, total=None, **options):
+            self.total, self.n, self.text = total, 0, ""
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def __len__(self):
+            return 0   # a bar without a total is false, as tqdm's
+
+        def update(self, n=1):
+            self.n += n
+
+        def set_postfix_str(self, text, refresh):
+            self.text = text
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    select = ("select", data, "--target", "y", "--experts", "1-2", "--starts", 1)
+    run("fit", data, "--target", "y", "--experts", 2)
+    run(*select)
+    assert bars == []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run("fit", data, "--target", "y", "--experts", 2)
+    run(*select)
+    assert bars[0].n > 0
+    assert bars[0].text.startswith("objective ")
+    assert (bars[1].n, bars[1].total) == (2, 2)
 
 
 # ---- what is refused ----
@@ -363,6 +639,8 @@ def test_info_says_whether_openmp_is_there(run):
     code, out, _ = run("info")
     assert code == 0
     assert f"openmp: {'yes' if mf.show_config()['openmp'] else 'no'}" in out.splitlines()
+    code, out, _ = run("info", "--json")
+    assert (code, json.loads(out)["openmp"]) == (0, mf.show_config()["openmp"])
 
 
 # ---- as a process ----

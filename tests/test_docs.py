@@ -68,20 +68,26 @@ def test_all_python_is_run(page):
 def test_shell_lines_run(page, away):
     """Each page's blocks are one session beside the examples; lines that begin with $ have their output below.
 
-    Kills: an option or a file that no longer exists.
+    Kills: an option or a file that no longer exists, an output that is not what is shown.
     """
     command = away / "bin" / "moe-fast"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from moe_fast.cli import main; main()" "$@"\n')
+    program = "import sys; from moe_fast.cli import main; sys.exit(main())"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{program}" "$@"\n')
     command.chmod(0o755)
     path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
-    script = "\n".join(
-        "\n".join(line[2:] for line in block.splitlines() if line.startswith("$ ")) if "$ " in block else block
-        for block in blocks(page, "sh|shell|bash|console")
-    )
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(PACKAGE.parent)}
-    session = subprocess.run(["sh", "-e", "-c", script], env=environment, capture_output=True, text=True, timeout=120)
-    assert session.returncode == 0, session.stderr
+    for block in blocks(page, "sh|shell|bash|console"):
+        steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE) or [(block, "")]
+        for line, shown in steps:
+            done = subprocess.run(
+                ["sh", "-e", "-c", line], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}"
+            # Between lines with $, nothing shown is nothing printed; a block without them shows no output.
+            if line != block:
+                same = doctest.OutputChecker().check_output(shown, done.stdout, DOCTEST_OPTIONS)
+                assert same, f"{line}\nprinted\n{done.stdout}\nnot\n{shown}"
 
 
 @pytest.mark.parametrize("module", MODULES)

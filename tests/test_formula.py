@@ -159,6 +159,23 @@ def test_matrices_are_taken_as_they_are(data, model):
     assert model.log_likelihood(X.to_numpy(), y, gate_features=gate.to_numpy()) == pytest.approx(expected, rel=1e-14)
 
 
+def test_tables_are_taken_wherever_a_model_goes_with_rows(data):
+    """Kills: standard errors at x of a model of log(x), which has as many columns."""
+    result = fit("y ~ log(x)", data, gate="~ sold")
+    table = data[["x", "sold"]]
+    X, y, gate = result.model.formula.matrices(data)
+    expected = mf.infer(result, X, y, gate_features=gate)
+    np.testing.assert_allclose(mf.infer(result, table, y).estimates, expected.estimates, rtol=1e-12)
+    np.testing.assert_allclose(
+        mf.infer(result, table, y).standard_errors.coef, expected.standard_errors.coef, rtol=1e-9
+    )
+    refits = [
+        mf.bootstrap(result, rows, y, gate_features=own_gate, n_resamples=2, random_state=0).replicates
+        for rows, own_gate in ((table, None), (X, gate))
+    ]
+    np.testing.assert_array_equal(*refits)
+
+
 def test_plain_formula_s_frame_is_its_own_matrix(data):
     """The table's columns are the features' names, yet the gate's must be made of it, too."""
     model = fit("y ~ x + sold", data, gate="~ log(x)").model
