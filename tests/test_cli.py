@@ -263,7 +263,8 @@ def test_known_optima_are_one_command_each(run, row):
         "fit", ROOT / file, "--formula", formula, *shlex.split(options), "--experts", n_experts, "--json"
     )
     assert code == 0
-    assert json.loads(out)["log_likelihood"] == pytest.approx(float(best), abs=max(1e-3, 10.0 ** -len(best.partition(".")[2])))
+    last_digit = 10.0 ** -len(best.partition(".")[2])
+    assert json.loads(out)["log_likelihood"] == pytest.approx(float(best), abs=max(1e-3, last_digit))
 
 
 def test_missing_values_and_weights_by_formula(run, cities, frame):
