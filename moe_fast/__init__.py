@@ -5,6 +5,7 @@ See https://arxiv.org/abs/1802.07417 for the method's source, and README.md for 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .activations import Activation, LeakyReLU
@@ -26,6 +27,15 @@ from .summary import Summary
 
 if TYPE_CHECKING:
     from .estimator import MoERegressor as MoERegressor
+    from .plot import (
+        plot_coefficients,
+        plot_fit,
+        plot_history,
+        plot_residuals,
+        plot_responsibilities,
+        plot_selection,
+        plot_spectrum,
+    )
 
 __version__ = "0.1.0"
 
@@ -60,9 +70,19 @@ __all__ = [
     "load",
     "make_moe",
     "match_experts",
+    "plot_coefficients",
+    "plot_fit",
+    "plot_history",
+    "plot_residuals",
+    "plot_responsibilities",
+    "plot_selection",
+    "plot_spectrum",
     "select_n_experts",
     "show_config",
 ]
+
+# Loaded at first use, each from its module: a fit alone does without, and they need extras.
+_LAZY = {"MoERegressor": "estimator"} | {name: "plot" for name in __all__ if name.startswith("plot_")}
 
 
 def __dir__() -> list[str]:
@@ -70,9 +90,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """`MoERegressor` at first use: it needs scikit-learn, an extra."""
-    if name == "MoERegressor":
-        from .estimator import MoERegressor
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
 
-        return MoERegressor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
