@@ -85,10 +85,6 @@ __all__ = [
 _LAZY = {"MoERegressor": "estimator"} | {name: "plot" for name in __all__ if name.startswith("plot_")}
 
 
-def __dir__() -> list[str]:
-    return sorted([*globals(), "MoERegressor"])
-
-
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
