@@ -20,6 +20,12 @@ cdef extern from "isa.h" nogil:
     double *aligned(double *) noexcept
     const Py_ssize_t ALIGNMENT
 
+cdef extern from "blocks.h" nogil:
+    const Py_ssize_t TILE_STRIDE
+    Py_ssize_t blocks_of "n_blocks"(Py_ssize_t n_samples, Py_ssize_t size) noexcept
+    Py_ssize_t block_start(Py_ssize_t n_samples, Py_ssize_t n_block, Py_ssize_t b) noexcept
+    void add_blocks(const double *block_sums, Py_ssize_t n_block, Py_ssize_t size, double *sums) noexcept
+
 cdef extern from "em_problem.h" nogil:
     ctypedef struct em_problem:
         Py_ssize_t n_samples, n_features, n_gate_features, n_experts
@@ -61,27 +67,17 @@ cdef extern from "em_problem.h" nogil:
     em_layout em_layout_of(const em_problem *) noexcept
     Py_ssize_t em_scratch_rows(const em_problem *) noexcept
     const em_kernels *em_kernels_for(int isa) noexcept
-    const Py_ssize_t EM_TILE_ROWS, EM_TILE_STRIDE
     const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED
 
 EXPERT_GRAM, GATE_GRAM, INFORMATION = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION
 ENTROPY, MAJORISED = WANT_ENTROPY, WANT_MAJORISED
 
-# 64 blocks keep 8 threads busy to the end; fewer where the sums are large, so that the workspace stays below 64 MB.
-cdef Py_ssize_t MOST_BLOCKS = 64
-cdef Py_ssize_t WORK_DOUBLES = 1 << 23
-
 cdef int ISA = max(isa_selected(), 0)
-
-
-cdef Py_ssize_t _n_blocks(Py_ssize_t n_samples, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t n_tiles = (n_samples + EM_TILE_ROWS - 1) // EM_TILE_ROWS
-    return max(1, min(n_tiles, MOST_BLOCKS, max(8, WORK_DOUBLES // size)))
 
 
 def n_blocks(Py_ssize_t n_samples, Py_ssize_t size):
     """Number of row blocks a pass cuts n_samples rows into when its sums fill `size` doubles."""
-    return _n_blocks(n_samples, size)
+    return blocks_of(n_samples, size)
 
 
 cdef void _mirror(double *matrices, Py_ssize_t n_matrices, Py_ssize_t n) noexcept nogil:
@@ -150,7 +146,7 @@ def em_pass(
     """Add nothing, overwrite `sums`; see the module's text and em_problem.h for what they mean."""
     cdef em_problem s
     cdef em_layout o
-    cdef Py_ssize_t n_samples = X.shape[0], b, i, n_block, n_tiles, scratch_size
+    cdef Py_ssize_t n_samples = X.shape[0], b, n_block, scratch_size
     cdef const em_kernels *kernels = em_kernels_for(ISA)
     memset(&s, 0, sizeof(s))
     s.n_samples, s.n_features, s.n_experts = n_samples, X.shape[1], expert.shape[0]
@@ -182,9 +178,8 @@ def em_pass(
     if resp is not None:
         s.resp = &resp[0, 0]
 
-    n_block = _n_blocks(n_samples, o.size)
-    n_tiles = (n_samples + EM_TILE_ROWS - 1) // EM_TILE_ROWS
-    scratch_size = em_scratch_rows(&s) * EM_TILE_STRIDE
+    n_block = blocks_of(n_samples, o.size)
+    scratch_size = em_scratch_rows(&s) * TILE_STRIDE
     n_threads = max(1, min(n_threads, n_block))
     cdef double *block_sums = &work[0]
     cdef double *scratch = aligned(&work[n_block * o.size])
@@ -193,14 +188,9 @@ def em_pass(
         # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
         for b in prange(n_block, schedule="dynamic", chunksize=1, num_threads=n_threads,
                         use_threads_if=n_threads > 1):
-            kernels.em_rows(
-                &s, (n_tiles * b) // n_block * EM_TILE_ROWS,
-                min((n_tiles * (b + 1)) // n_block * EM_TILE_ROWS, n_samples),
-                block_sums + b * o.size, scratch + threadid() * scratch_size,
-            )
-        for b in range(n_block):           # block order, not arrival order
-            for i in range(o.size):
-                sums[i] += block_sums[b * o.size + i]
+            kernels.em_rows(&s, block_start(n_samples, n_block, b), block_start(n_samples, n_block, b + 1),
+                            block_sums + b * o.size, scratch + threadid() * scratch_size)
+        add_blocks(block_sums, n_block, o.size, &sums[0])
         if want & WANT_EXPERT_GRAM:
             _mirror(&sums[o.expert_gram], s.n_experts, o.p)
         if want & WANT_GATE_GRAM and s.n_experts > 1 and o.q:
@@ -222,8 +212,8 @@ def work_size(Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_gate_fea
     s.expert_intercept, s.gate_intercept, s.want = expert_intercept, gate_intercept, want
     s.Z = <const void *>&s if own_gate_design else NULL
     cdef em_layout o = em_layout_of(&s)
-    cdef Py_ssize_t blocks = _n_blocks(n_samples, o.size)
-    return blocks * o.size + max(1, min(n_threads, blocks)) * em_scratch_rows(&s) * EM_TILE_STRIDE + ALIGNMENT
+    cdef Py_ssize_t blocks = blocks_of(n_samples, o.size)
+    return blocks * o.size + max(1, min(n_threads, blocks)) * em_scratch_rows(&s) * TILE_STRIDE + ALIGNMENT
 
 
 def vector_exp(const double[::1] x, double[::1] out):

@@ -19,6 +19,12 @@ cdef extern from "isa.h" nogil:
     double *aligned(double *) noexcept
     const Py_ssize_t ALIGNMENT
 
+cdef extern from "blocks.h" nogil:
+    const Py_ssize_t TILE_STRIDE, MOST_RIGHT
+    Py_ssize_t blocks_of "n_blocks"(Py_ssize_t n_samples, Py_ssize_t size) noexcept
+    Py_ssize_t block_start(Py_ssize_t n_samples, Py_ssize_t n_block, Py_ssize_t b) noexcept
+    void add_blocks(const double *block_sums, Py_ssize_t n_block, Py_ssize_t size, double *sums) noexcept
+
 cdef extern from "moment_problem.h" nogil:
     ctypedef struct moment_problem:
         Py_ssize_t n_features, n_directions
@@ -40,18 +46,10 @@ cdef extern from "moment_problem.h" nogil:
         moment_function third
 
     const moment_kernels *moment_kernels_for(int isa) noexcept
-    const Py_ssize_t MOMENT_TILE_ROWS, MOMENT_TILE_STRIDE
 
-cdef Py_ssize_t MOST_BLOCKS = 64
-cdef Py_ssize_t WORK_DOUBLES = 1 << 23
 cdef const moment_kernels *KERNELS = moment_kernels_for(max(isa_selected(), 0))
 
 COLUMNS, SECOND, THIRD, POWERS = range(4)
-
-
-cdef Py_ssize_t _n_blocks(Py_ssize_t n_samples, Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t n_tiles = (n_samples + MOMENT_TILE_ROWS - 1) // MOMENT_TILE_ROWS
-    return max(1, min(n_tiles, MOST_BLOCKS, max(8, WORK_DOUBLES // size)))
 
 
 def sums_size(int order, Py_ssize_t n_features, Py_ssize_t n_directions):
@@ -63,9 +61,9 @@ def sums_size(int order, Py_ssize_t n_features, Py_ssize_t n_directions):
 def work_size(int order, Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_directions, int n_threads):
     """Doubles of workspace that `moment_pass` needs."""
     size = sums_size(order, n_features, n_directions)
-    blocks = _n_blocks(n_samples, size)
-    rows = n_features + 1 + max(n_features, 2 * n_directions + 1)
-    return blocks * size + max(1, min(n_threads, blocks)) * rows * MOMENT_TILE_STRIDE + ALIGNMENT
+    blocks = blocks_of(n_samples, size)
+    rows = n_features + 1 + max(MOST_RIGHT, 2 * n_directions + 1)
+    return blocks * size + max(1, min(n_threads, blocks)) * rows * TILE_STRIDE + ALIGNMENT
 
 
 def moment_pass(
@@ -82,7 +80,7 @@ def moment_pass(
 ):
     """Overwrite `sums` with the sums over all rows."""
     cdef moment_problem s
-    cdef Py_ssize_t n_samples = X.shape[0], size = sums.shape[0], b, i, m, n_block, n_tiles, scratch_size
+    cdef Py_ssize_t n_samples = X.shape[0], size = sums.shape[0], b, m, n_block, scratch_size
     cdef moment_function kernel
     sums[:] = 0.0
     if n_samples == 0:
@@ -103,9 +101,8 @@ def moment_pass(
     kernel = (KERNELS.columns if order == 0 else KERNELS.second if order == 1
               else KERNELS.third if order == 2 else KERNELS.powers)
 
-    n_block = _n_blocks(n_samples, size)
-    n_tiles = (n_samples + MOMENT_TILE_ROWS - 1) // MOMENT_TILE_ROWS
-    scratch_size = (s.n_features + 1 + max(s.n_features, 2 * s.n_directions + 1)) * MOMENT_TILE_STRIDE
+    n_block = blocks_of(n_samples, size)
+    scratch_size = (s.n_features + 1 + max(MOST_RIGHT, 2 * s.n_directions + 1)) * TILE_STRIDE
     n_threads = max(1, min(n_threads, n_block))
     cdef double *block_sums = &work[0]
     cdef double *scratch = aligned(&work[n_block * size])
@@ -114,11 +111,6 @@ def moment_pass(
         # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
         for b in prange(n_block, schedule="dynamic", chunksize=1, num_threads=n_threads,
                         use_threads_if=n_threads > 1):
-            kernel(
-                &s, (n_tiles * b) // n_block * MOMENT_TILE_ROWS,
-                min((n_tiles * (b + 1)) // n_block * MOMENT_TILE_ROWS, n_samples),
-                block_sums + b * size, scratch + threadid() * scratch_size,
-            )
-        for b in range(n_block):           # block order, not arrival order
-            for i in range(size):
-                sums[i] += block_sums[b * size + i]
+            kernel(&s, block_start(n_samples, n_block, b), block_start(n_samples, n_block, b + 1),
+                   block_sums + b * size, scratch + threadid() * scratch_size)
+        add_blocks(block_sums, n_block, size, &sums[0])

@@ -8,7 +8,7 @@
 #define em_tile MF_NAME(em_tile)
 typedef struct {
     ptrdiff_t n_rows, padded; /* padded to whole vectors, with weight zero */
-    double *design, *gate_design, *weighted;
+    double *design, *gate_design, *panel;
     double *mean, *slope, *bend;         /* g, g', g'' at the linear predictors */
     double *residual, *resp, *gate_proba;
     double *expert_score, *gate_score;   /* w r g' e; w (r - pi) */
@@ -26,7 +26,7 @@ static em_tile lay_out_scratch(const em_problem *s, const em_layout *o, double *
     t.design = scratch, scratch += o->p * TILE_STRIDE;
     t.gate_design = t.design;
     if (s->Z) t.gate_design = scratch, scratch += o->q * TILE_STRIDE;
-    t.weighted = scratch, scratch += (o->p > o->q ? o->p : o->q) * TILE_STRIDE;
+    t.panel = scratch, scratch += MOST_RIGHT * TILE_STRIDE;
     for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) *blocks[b] = scratch, scratch += k * TILE_STRIDE;
     t.y = scratch, t.weight = t.y + TILE_STRIDE, t.product = t.weight + TILE_STRIDE;
     return t;
@@ -40,9 +40,9 @@ static void load_design(const em_problem *s, const void *rows, ptrdiff_t n_featu
         design += TILE_STRIDE;
     }
     if (s->is_float32)
-        pack_f32((const float *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design);
+        pack_f32((const float *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design, 1);
     else
-        pack_f64((const double *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design);
+        pack_f64((const double *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design, 1);
 }
 
 #define load_tile MF_NAME(load_tile)
@@ -181,8 +181,8 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
         sums[o->gate_weight + j] += vsum(gate_weight);
         sums[o->sum_squares + j] += vsum(squares);
     }
-    gram_tile(t->expert_score, k, t->design, p, 0, t->padded, sums + o->expert_gradient);
-    gram_tile(t->gate_score, k - 1, t->gate_design, q, 0, t->padded, sums + o->gate_gradient);
+    inner_products(t->expert_score, k, t->design, p, t->padded, sums + o->expert_gradient);
+    inner_products(t->gate_score, k - 1, t->gate_design, q, t->padded, sums + o->gate_gradient);
 
     int majorised = s->activation == ACTIVATION_LEAKY_RELU && s->want & WANT_MAJORISED;
     if (s->want & WANT_EXPERT_GRAM)
@@ -192,8 +192,8 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
                 vd wr = vload(t->weight + i) * vload(t->resp + at), slope = linear ? vset(1.0) : vload(t->slope + at);
                 vstore(t->product + i, wr * (majorised ? vload(t->bend + at) : slope * slope));
             }
-            weigh_rows(t->design, p, t->product, t->padded, t->weighted);
-            gram_tile(t->weighted, p, t->design, p, 1, t->padded, sums + o->expert_gram + j * p * p);
+            weighted_gram(t->design, p, t->product, t->design, p, 1, t->padded, t->panel,
+                          sums + o->expert_gram + j * p * p, NULL);
         }
 
     if (s->want & WANT_GATE_GRAM)
@@ -203,8 +203,8 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
                     vd pi_j = vload(t->gate_proba + j * TILE_STRIDE + i), pi_l = vload(t->gate_proba + l * TILE_STRIDE + i);
                     vstore(t->product + i, vload(t->weight + i) * pi_j * ((j == l ? 1.0 : 0.0) - pi_l));
                 }
-                weigh_rows(t->gate_design, q, t->product, t->padded, t->weighted);
-                gram_tile(t->weighted, q, t->gate_design, q, 1, t->padded, sums + o->gate_gram + pair * q * q);
+                weighted_gram(t->gate_design, q, t->product, t->gate_design, q, 1, t->padded, t->panel,
+                              sums + o->gate_gram + pair * q * q, NULL);
             }
 }
 
@@ -244,8 +244,8 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 }
                 vstore(t->product + i, vload(t->weight + i) * r * value);
             }
-            weigh_rows(design, p, t->product, t->padded, t->weighted);
-            gram_tile(t->weighted, p, design, p, 1, t->padded, sums + o->info_expert + pair * p * p);
+            weighted_gram(design, p, t->product, design, p, 1, t->padded, t->panel,
+                          sums + o->info_expert + pair * p * p, NULL);
         }
         for (ptrdiff_t l = 0; l < k - 1; l++) { /* expert j and sigma j, gate row l */
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
@@ -254,9 +254,9 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 vstore(t->product + i, wr * vload(pull_j + i));
                 vstore(t->joint + i, wr * vload(spread_j + i));
             }
-            weigh_rows(design, p, t->product, t->padded, t->weighted);
-            gram_tile(t->weighted, p, gate_design, q, same, t->padded, sums + o->info_cross + (j * (k - 1) + l) * p * q);
-            gram_tile(t->joint, 1, gate_design, q, 0, t->padded, sums + o->info_gate_noise + (j * (k - 1) + l) * q);
+            weighted_gram(design, p, t->product, gate_design, q, same, t->padded, t->panel,
+                          sums + o->info_cross + (j * (k - 1) + l) * p * q, NULL);
+            inner_products(t->joint, 1, gate_design, q, t->padded, sums + o->info_gate_noise + (j * (k - 1) + l) * q);
         }
         for (ptrdiff_t l = 0; l < k; l++) { /* expert j, sigma l; sigma j, sigma l */
             vd noise = vset(0.0);
@@ -271,7 +271,7 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 vstore(t->product + i, wr * mixed);
                 noise += wr * pure;
             }
-            gram_tile(t->product, 1, design, p, 0, t->padded, sums + o->info_expert_noise + (j * k + l) * p);
+            inner_products(t->product, 1, design, p, t->padded, sums + o->info_expert_noise + (j * k + l) * p);
             sums[o->info_noise + j * k + l] += vsum(noise);
         }
     }
@@ -283,8 +283,8 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 if (j == l) value += r_j - pi_j;
                 vstore(t->product + i, vload(t->weight + i) * value);
             }
-            weigh_rows(gate_design, q, t->product, t->padded, t->weighted);
-            gram_tile(t->weighted, q, gate_design, q, 1, t->padded, sums + o->info_gate + pair * q * q);
+            weighted_gram(gate_design, q, t->product, gate_design, q, 1, t->padded, t->panel,
+                          sums + o->info_gate + pair * q * q, NULL);
         }
 }
 
@@ -307,10 +307,10 @@ static void em_rows(const em_problem *s, ptrdiff_t first, ptrdiff_t last, double
             take_columns(s->slope + first * k, k, &t, t.slope);
             if (s->want & WANT_INFORMATION) take_columns(s->bend + first * k, k, &t, t.bend);
         } else {
-            predictors(t.design, o.p, s->expert, k, t.padded, t.mean);
+            predictors(t.design, o.p, s->expert, k, t.padded, t.mean, NULL);
             if (s->activation != ACTIVATION_LINEAR) activate(s, &t);
         }
-        predictors(t.gate_design, o.q, s->gate, k - 1, t.padded, t.gate_proba);
+        predictors(t.gate_design, o.q, s->gate, k - 1, t.padded, t.gate_proba, NULL);
         responsibilities(s, &o, &t, precision_root, log_norm, sums);
         em_sums(s, &o, &t, sums);
         if (s->want & WANT_INFORMATION) information_sums(s, &o, &t, precision_root, sums);

@@ -2,9 +2,7 @@
 #ifndef MOE_FAST_EM_PROBLEM_H
 #define MOE_FAST_EM_PROBLEM_H
 
-#include <stddef.h>
-
-enum { EM_TILE_ROWS = 256, EM_TILE_STRIDE = 264 }; /* TILE_ROWS and TILE_STRIDE of tile.h */
+#include "blocks.h"
 
 enum { ACTIVATION_CUSTOM = -1, ACTIVATION_LINEAR = 0, ACTIVATION_SIGMOID = 1, ACTIVATION_TANH = 2, ACTIVATION_LEAKY_RELU = 3 };
 
@@ -84,11 +82,11 @@ static inline em_layout em_layout_of(const em_problem *s) {
     return o;
 }
 
-/* Scratch one thread needs, in rows of EM_TILE_STRIDE doubles. */
+/* Scratch one thread needs, in rows of TILE_STRIDE doubles. */
 static inline ptrdiff_t em_scratch_rows(const em_problem *s) {
     ptrdiff_t p = s->n_features + s->expert_intercept, q = s->n_gate_features + s->gate_intercept;
-    ptrdiff_t per_expert = (2 * s->n_experts + EM_TILE_STRIDE - 1) / EM_TILE_STRIDE; /* 1 / sigma, log of the norm */
-    return p + (s->Z ? q : 0) + (p > q ? p : q) + 11 * s->n_experts + 3 + per_expert;
+    ptrdiff_t per_expert = (2 * s->n_experts + TILE_STRIDE - 1) / TILE_STRIDE; /* 1 / sigma, log of the norm */
+    return p + (s->Z ? q : 0) + MOST_RIGHT + 11 * s->n_experts + 3 + per_expert;
 }
 
 /* Adds the sums over rows [first, last) to `sums`. */

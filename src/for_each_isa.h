@@ -1,5 +1,5 @@
 /* Includes MF_BODY once for each instruction set that the compiler can aim at. MF_ISA is its name, MF_VBYTES the
- * width of a vector, MF_MR x MF_NR the register tile of gram_tile: MR * NR sums and NR loads must fit the registers
+ * width of a vector, MF_MR x MF_NR the register tile of inner_tile: MR * NR sums and NR loads must fit the registers
  * (32 of them with AVX-512, 16 elsewhere on x86-64), or the tile spills. */
 
 #define MF_ISA baseline

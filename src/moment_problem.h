@@ -2,9 +2,7 @@
 #ifndef MOE_FAST_MOMENT_PROBLEM_H
 #define MOE_FAST_MOMENT_PROBLEM_H
 
-#include <stddef.h>
-
-enum { MOMENT_TILE_ROWS = 256, MOMENT_TILE_STRIDE = 264 }; /* TILE_ROWS and TILE_STRIDE of tile.h */
+#include "blocks.h"
 
 typedef struct {
     ptrdiff_t n_features, n_directions;

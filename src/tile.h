@@ -1,18 +1,27 @@
 /* Work on one tile of rows: its transposed, standardised design, linear predictors, weighted Grams.
  *
  * A tile is TILE_ROWS rows, kept transposed: row a of the design holds feature a of all the tile's samples, so that
- * every loop below runs along samples, whole vectors at a time. 256 samples keep a panel of gram_tile
+ * every loop below runs along samples, whole vectors at a time. 256 samples keep a panel of inner products
  * ((MR + NR) * 256 * 8 = 20 KB) in the first-level cache. No include guard: compiled for each instruction set. */
 
-#ifndef TILE_ROWS
-#define TILE_ROWS 256
-#define TILE_STRIDE 264 /* a line more than 256: rows a power of two apart would share a few sets of the cache */
+#ifndef MF_MIN
 #define MF_MIN(a, b) ((a) < (b) ? (a) : (b))
 #endif
 
-#ifndef AHEAD
-#define AHEAD 256
-#endif
+/* Memory that will be read next, from `next` to `end`, asked for a part at a time between pieces of other work. Where a
+ * tile is large, asking for the next one while this one is packed would leave the memory idle for the rest of the work. */
+#define upcoming MF_NAME(upcoming)
+typedef struct {
+    const char *next, *end;
+    ptrdiff_t part;
+} upcoming;
+
+#define ask_for MF_NAME(ask_for)
+static inline void ask_for(upcoming *u) {
+    const char *end = u->next + MF_MIN(u->part, u->end - u->next);
+    for (; u->next < end; u->next += 64) __builtin_prefetch(u->next, 0, 2);
+}
+
 /* Rows of a VLEN x VLEN block become its columns: Eklundh's exchange, at distance 1, 2, 4. */
 #define transpose MF_NAME(transpose)
 #define EXCHANGE(distance, low, high)                               \
@@ -43,12 +52,12 @@ static inline __attribute__((always_inline)) void transpose(vd r[VLEN]) {
 
 /* rows -> design: design[a][i] = (rows[i][a] - shift[a]) * scale[a] for i < n_rows; zeros in [n_rows, padded).
  * Blocks of VLEN x VLEN are transposed in registers; the last block of columns begins early enough to be whole, and
- * does some columns twice. */
+ * does some columns twice. ask != 0: the same rows of the next tile are asked for meanwhile. */
 #define PACK_BODY                                                                                         \
-    ptrdiff_t whole = n_features < VLEN ? 0 : n_rows / VLEN * VLEN;                                       \
+    ptrdiff_t whole = n_features < VLEN ? 0 : n_rows / VLEN * VLEN, ahead = ask ? VLEN * n_features : 0;  \
     for (ptrdiff_t i = 0; i < whole; i += VLEN) {                                                         \
-        for (ptrdiff_t line = 0; line < VLEN * n_features * (ptrdiff_t)sizeof *rows; line += 64)          \
-            __builtin_prefetch((const char *)(rows + (i + AHEAD) * n_features) + line, 0, 2);                    \
+        for (ptrdiff_t line = 0; line < ahead * (ptrdiff_t)sizeof *rows; line += 64)                          \
+            __builtin_prefetch((const char *)(rows + (i + TILE_ROWS) * n_features) + line, 0, 2);             \
         for (ptrdiff_t next = 0; next < n_features; next += VLEN) {                                       \
             ptrdiff_t a = MF_MIN(next, n_features - VLEN);                                                \
             vd r[VLEN], by = vload(scale + a), from = vload(shift + a);                                   \
@@ -67,7 +76,7 @@ static inline __attribute__((always_inline)) void transpose(vd r[VLEN]) {
 
 #define pack_f64 MF_NAME(pack_f64)
 static void pack_f64(const double *restrict rows, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
-                     const double *restrict shift, const double *restrict scale, double *restrict design) {
+                     const double *restrict shift, const double *restrict scale, double *restrict design, int ask) {
 #define LOAD vload
     PACK_BODY
 #undef LOAD
@@ -75,7 +84,7 @@ static void pack_f64(const double *restrict rows, ptrdiff_t n_rows, ptrdiff_t pa
 
 #define pack_f32 MF_NAME(pack_f32)
 static void pack_f32(const float *restrict rows, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
-                     const double *restrict shift, const double *restrict scale, double *restrict design) {
+                     const double *restrict shift, const double *restrict scale, double *restrict design, int ask) {
 #define LOAD vload_f32
     PACK_BODY
 #undef LOAD
@@ -86,17 +95,20 @@ static inline void fill(double *restrict x, double value, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) x[i] = value;
 }
 
-/* out[j] = coef[j] . design, for j < n_out: PR predictors at a time, each design row loaded once for all of them. */
+/* out[j] = coef[j] . design, for j < n_out: four predictors at a time, each design row loaded once for all of them.
+ * next, if not NULL: so many doubles as the design holds, to be read next, are asked for. */
 #define predictors_tile MF_NAME(predictors_tile)
 static inline __attribute__((always_inline)) void predictors_tile(const double *restrict design, ptrdiff_t n_columns,
                                                                   const double *coef, ptrdiff_t n_out, ptrdiff_t padded,
-                                                                  double *restrict out) {
+                                                                  double *restrict out, const char *next) {
     for (ptrdiff_t i = 0; i < padded; i += VLEN) {
+
         vd sum[4];
 #pragma GCC unroll 4
         for (int j = 0; j < n_out; j++) sum[j] = vset(0.0);
         for (ptrdiff_t a = 0; a < n_columns; a++) {
             vd x = vload(design + a * TILE_STRIDE + i);
+            if (next) __builtin_prefetch(next + (i * n_columns + a * VLEN) * sizeof(double), 0, 2);
 #pragma GCC unroll 4
             for (int j = 0; j < n_out; j++) sum[j] += coef[j * n_columns + a] * x;
         }
@@ -107,14 +119,14 @@ static inline __attribute__((always_inline)) void predictors_tile(const double *
 
 #define predictors MF_NAME(predictors)
 static void predictors(const double *design, ptrdiff_t n_columns, const double *coef, ptrdiff_t n_out, ptrdiff_t padded,
-                       double *out) {
+                       double *out, const char *next) {
     ptrdiff_t j = 0;
     for (; j + 4 <= n_out; j += 4)
-        predictors_tile(design, n_columns, coef + j * n_columns, 4, padded, out + j * TILE_STRIDE);
+        predictors_tile(design, n_columns, coef + j * n_columns, 4, padded, out + j * TILE_STRIDE, next);
     switch (n_out - j) {
-        case 1: predictors_tile(design, n_columns, coef + j * n_columns, 1, padded, out + j * TILE_STRIDE); break;
-        case 2: predictors_tile(design, n_columns, coef + j * n_columns, 2, padded, out + j * TILE_STRIDE); break;
-        case 3: predictors_tile(design, n_columns, coef + j * n_columns, 3, padded, out + j * TILE_STRIDE); break;
+        case 1: predictors_tile(design, n_columns, coef + j * n_columns, 1, padded, out + j * TILE_STRIDE, next); break;
+        case 2: predictors_tile(design, n_columns, coef + j * n_columns, 2, padded, out + j * TILE_STRIDE, next); break;
+        case 3: predictors_tile(design, n_columns, coef + j * n_columns, 3, padded, out + j * TILE_STRIDE, next); break;
         default: break;
     }
 }
@@ -150,10 +162,12 @@ static inline __attribute__((always_inline)) void inner_tile(const double *left,
 #define inner_panel MF_NAME(inner_panel)
 static inline __attribute__((always_inline)) void inner_panel(const double *left, ptrdiff_t n_left, const double *right,
                                                               ptrdiff_t padded, double *out, ptrdiff_t out_stride,
-                                                              const int nr) {
+                                                              upcoming *next, const int nr) {
     ptrdiff_t a = 0;
-    for (; a + MF_MR <= n_left; a += MF_MR)
+    for (; a + MF_MR <= n_left; a += MF_MR) {
         inner_tile(left + a * TILE_STRIDE, right, padded, out + a * out_stride, out_stride, MF_MR, nr);
+        if (next) ask_for(next);
+    }
     left += a * TILE_STRIDE;
     out += a * out_stride;
     switch (n_left - a) {
@@ -164,35 +178,44 @@ static inline __attribute__((always_inline)) void inner_panel(const double *left
     }
 }
 
-/* out (n_left, n_right) += left right'. With lower != 0 (left and right are then one design, one of them weighted)
- * only entries with a >= b are wanted; a few above the diagonal are written too, and mean nothing. */
-#define gram_tile MF_NAME(gram_tile)
-static void gram_tile(const double *left, ptrdiff_t n_left, const double *right, ptrdiff_t n_right, int lower,
-                      ptrdiff_t padded, double *out) {
-    for (ptrdiff_t b = 0; b < n_right; b += MF_NR) {
-        ptrdiff_t first = lower ? b : 0;
-        const double *l = left + first * TILE_STRIDE, *r = right + b * TILE_STRIDE;
-        double *o = out + first * n_right + b;
-        switch (MF_MIN(n_right - b, MF_NR)) {
-            case 1: inner_panel(l, n_left - first, r, padded, o, n_right, 1); break;
-            case 2: inner_panel(l, n_left - first, r, padded, o, n_right, 2); break;
-            case 3: inner_panel(l, n_left - first, r, padded, o, n_right, 3); break;
+#define inner_panels MF_NAME(inner_panels)
+static void inner_panels(const double *left, ptrdiff_t n_left, const double *right, ptrdiff_t n_right, ptrdiff_t padded,
+                         double *out, ptrdiff_t out_stride, upcoming *next) {
+    switch (MF_MIN(n_right, MF_NR)) {
+        case 1: inner_panel(left, n_left, right, padded, out, out_stride, next, 1); break;
+        case 2: inner_panel(left, n_left, right, padded, out, out_stride, next, 2); break;
+        case 3: inner_panel(left, n_left, right, padded, out, out_stride, next, 3); break;
 #if MF_NR > 3
-            case 4: inner_panel(l, n_left - first, r, padded, o, n_right, 4); break;
-            case 5: inner_panel(l, n_left - first, r, padded, o, n_right, 5); break;
-            default: inner_panel(l, n_left - first, r, padded, o, n_right, MF_NR); break;
+        case 4: inner_panel(left, n_left, right, padded, out, out_stride, next, 4); break;
+        case 5: inner_panel(left, n_left, right, padded, out, out_stride, next, 5); break;
+        default: inner_panel(left, n_left, right, padded, out, out_stride, next, MF_NR); break;
 #endif
-        }
     }
 }
 
-/* weighted[a][i] = weight[i] * design[a][i] */
-#define weigh_rows MF_NAME(weigh_rows)
-static void weigh_rows(const double *restrict design, ptrdiff_t n_columns, const double *restrict weight,
-                       ptrdiff_t padded, double *restrict weighted) {
-    for (ptrdiff_t a = 0; a < n_columns; a++)
-        for (ptrdiff_t i = 0; i < padded; i += VLEN)
-            vstore(weighted + a * TILE_STRIDE + i, vload(weight + i) * vload(design + a * TILE_STRIDE + i));
+/* out (n_left, n_right) += left right' */
+#define inner_products MF_NAME(inner_products)
+static void inner_products(const double *left, ptrdiff_t n_left, const double *right, ptrdiff_t n_right,
+                           ptrdiff_t padded, double *out) {
+    for (ptrdiff_t b = 0; b < n_right; b += MF_NR)
+        inner_panels(left, n_left, right + b * TILE_STRIDE, n_right - b, padded, out + b, n_right, NULL);
+}
+
+/* out (n_left, n_right) += left diag(weight) right'. With lower != 0 (left and right are then one design) only entries
+ * with a >= b are wanted; a few above the diagonal are written too, and mean nothing. panel, scratch of MF_NR arrays,
+ * holds weighted rows of right. next, if not NULL, is asked for between register tiles. */
+#define weighted_gram MF_NAME(weighted_gram)
+static void weighted_gram(const double *left, ptrdiff_t n_left, const double *weight, const double *right,
+                          ptrdiff_t n_right, int lower, ptrdiff_t padded, double *restrict panel, double *out,
+                          upcoming *next) {
+    for (ptrdiff_t b = 0; b < n_right; b += MF_NR) {
+        ptrdiff_t first = lower ? b : 0;
+        for (ptrdiff_t c = 0; c < MF_MIN(MF_NR, n_right - b); c++)
+            for (ptrdiff_t i = 0; i < padded; i += VLEN)
+                vstore(panel + c * TILE_STRIDE + i, vload(weight + i) * vload(right + (b + c) * TILE_STRIDE + i));
+        inner_panels(left + first * TILE_STRIDE, n_left - first, panel, n_right - b, padded, out + first * n_right + b,
+                     n_right, next);
+    }
 }
 
 /* sum_i x[i], over whole vectors */
