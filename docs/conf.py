@@ -19,11 +19,12 @@ version = release = moe_fast.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.napoleon",
+    "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
+templates_path = ["templates"]
 
 html_theme = "furo"
 html_title = f"moe_fast {release}"
@@ -38,9 +39,8 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "inherited-members": False}
 autosummary_ignore_module_all = False
-napoleon_google_docstring = False
-napoleon_use_ivar = True    # a dataclass's fields are described once, by its docstring
-napoleon_use_rtype = False
+numpydoc_show_class_members = False   # autodoc lists them
+autosummary_filename_map = {"moe_fast.bootstrap": "moe_fast.bootstrap-function"}   # beside Bootstrap, where case is one
 default_role = "py:obj"     # `fit` in a docstring is a link where there is such a thing
 
 sphinx_gallery_conf = {
