@@ -106,6 +106,21 @@ def sklearn_gaussian_mixture(data: Data, seed: int = 0) -> Outcome:
     return Outcome(float(conditional.sum()), math.nan, joint.n_iter_, bool(joint.converged_))
 
 
+def literal_second_moment(X: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """E[P2(y) (x x' - I)] as it is written; c is P2(y) / n, centred or not."""
+    return np.einsum("i,ia,ib->ab", c, X, X, optimize=True) - c.sum() * np.eye(X.shape[1])
+
+
+def literal_third_moment(X: np.ndarray, c: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """E[P3(y) S3(x)] (d, d, d) as it is written, then seen through W (d, k) on its three sides."""
+    d = X.shape[1]
+    T3 = np.einsum("i,ia,ib,ic->abc", c, X, X, X, optimize=True)
+    mean, one = c @ X, np.eye(d)
+    for axes in ("a,bc->abc", "b,ac->abc", "c,ab->abc"):
+        T3 -= np.einsum(axes, mean, one)
+    return np.einsum("abc,aj,bk,cl->jkl", T3, W, W, W, optimize=True)
+
+
 def cgmm_mixture(data: Data, seed: int = 0) -> Outcome:
     """cgmm's MixtureOfExpertsRegressor (`pip install cgmm`), its own defaults but for tol and max_iter."""
     from cgmm import MixtureOfExpertsRegressor
@@ -120,7 +135,7 @@ def cgmm_mixture(data: Data, seed: int = 0) -> Outcome:
 def flexmix_version() -> str | None:
     """Of R's flexmix; None where `Rscript` or flexmix is missing.
 
-    To install: R itself (Debian: r-base-core), then `Rscript -e 'install.packages("flexmix")'`.
+    To install: R itself, then `Rscript -e 'install.packages("flexmix")'`; on Debian `apt install r-cran-flexmix`.
     """
     if shutil.which("Rscript") is None:
         return None

@@ -49,6 +49,8 @@ FIELDS = (
     "cpu", "cores", "instruction_set", "blas", "numpy", "date",
 )   # fmt: skip
 OWN, BLOCKS, FULL = "moe_fast", "numpy blocks", "numpy full"
+LITERAL = "numpy literal"   # the formulas as they stand, with a tensor of d^3: for few rows
+_LITERAL_ROWS = 10_000
 _AGREE = 1e-9        # relative: steps of all libraries give the same number
 _TOL_GAP = 1e-8      # log-likelihood per row: whole fits that are compared have come as far
 
@@ -135,7 +137,7 @@ STEPS = (
     (cases.MILLION_10, _MOMENTS),
     (cases.WIDE_100, _MOMENTS | _EM),
     (cases.WIDE_200, _MOMENTS),
-    (cases.THOUSAND, _EM),
+    (cases.THOUSAND, {"moments": limits.moments} | _EM),
 )
 
 
@@ -246,11 +248,14 @@ def _moment_calls(step: str, data: Data, n_threads: int) -> Calls:
         return {OWN: _valued(own_second)}
     if step == "third moment":
         return {OWN: _valued(own_third)}
-    return {
-        OWN: _valued(lambda: own_second() + own_third()),
+    calls = {
+        OWN: _valued(one_blas_thread()(lambda: own_second() + own_third())),
         BLOCKS: _valued(lambda: by_numpy(reference.second_moment_blocks, reference.third_moment_blocks)),
         FULL: _valued(lambda: by_numpy(reference.second_moment, reference.third_moment)),
     }
+    if data.case.n_samples <= _LITERAL_ROWS:
+        calls[LITERAL] = _valued(lambda: by_numpy(rivals.literal_second_moment, rivals.literal_third_moment))
+    return calls
 
 
 # ---- whole fits ----

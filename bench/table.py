@@ -58,12 +58,12 @@ def _where(row: Row, n_threads: int) -> str:
 
 def _steps(rows: list[Row]) -> str:
     lines = [
-        "| step | case | dtype | threads | moe_fast | of the limit | numpy by blocks | numpy full-array |",
-        "|---|---|---|---|---|---|---|---|",
+        "| step | case | dtype | threads | moe_fast | of the limit | numpy by blocks | numpy full-array | literal d³ |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, libraries in _grouped(rows, "step", "case", "dtype", "threads").items():
         own = libraries[OWN]
-        times = [_ratio(libraries.get(name), own) for name in ("numpy blocks", "numpy full")]
+        times = [_ratio(libraries.get(name), own) for name in ("numpy blocks", "numpy full", "numpy literal")]
         over = f"{float(own['over_limit']):.2f} times"
         lines.append(_line(*key, _time(own), over, *times))
     return "\n".join(lines)

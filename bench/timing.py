@@ -13,7 +13,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 # OpenBLAS's and OpenMP's threads spin for some 30 ms after their work, on the cores that the next contender wants.
 _SETTLE = 0.05
-_SHORTEST = 0.005   # seconds: anything shorter is repeated until it takes so long
+_SHORTEST = 0.1    # seconds: anything shorter is repeated until it takes so long, or a core just woken would be timed
 
 
 @dataclass(frozen=True)
