@@ -1,4 +1,4 @@
-"""Make the pictures of docs/pictures.md: ``python docs/make_pictures.py``."""
+"""Make the pictures of docs/pictures.md and the README: ``python docs/make_pictures.py``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def main() -> None:
     X, y = tone[["stretchratio"]], tone["tuned"]
     fit = mf.fit(X, y, n_experts=2, random_state=0)
     save(mf.plot_residuals(fit, X, y), "residuals")
+    mf.plot_fit(fit, X, y).figure.savefig(DOCS / "tone.png")    # as the README's first command draws it
 
     sim = mf.make_moe(n_samples=20_000, n_features=10, n_experts=3, random_state=0)
     save(mf.plot_spectrum(mf.fit_spectral(sim.X, sim.y, n_experts=3, random_state=0)), "spectrum")

@@ -11,15 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import check_integer, check_matrix, check_vector
 from .distribution import standardise
+from .inference import Estimates
 from .model import MixtureOfExperts
 from .result import FitResult, StartReport
+from .selection import Selection
 from .spectral import SpectralResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from .inference import Estimates
-    from .selection import Selection
 
 __all__ = [
     "plot_coefficients",
@@ -265,6 +264,8 @@ def plot_coefficients(
     model = _model(fit)
     intervals = None
     if inference is not None:
+        if not isinstance(inference, Estimates):
+            raise TypeError(f"inference must come from infer or bootstrap, got {type(inference).__name__}")
         if inference.model != model:
             raise ValueError("inference is of another model than fit")
         intervals = inference.conf_int(level)
@@ -504,7 +505,13 @@ def plot_selection(selection: Selection, ax: Any = None) -> NDArray[Any]:
     axes : ndarray of matplotlib Axes, shape (1,) or (2,)
         The number chosen is a dotted line, its value by the criterion that chose it is ringed. Hollow: an expert lives
         on too few rows, and such a number is not chosen. Bars: one standard error of the held-out log-likelihood.
+
+    Raises
+    ------
+    TypeError
+        If selection is no Selection.
     """
+    _check_kind(selection, "selection", Selection)
     table = selection.table
     numbers = [row.n_experts for row in table]
     held_out = np.array([row.held_out for row in table])
@@ -587,8 +594,7 @@ def plot_history(fit: FitResult, ax: Axes | None = None) -> Axes:
     ValueError
         If it holds no starts.
     """
-    if not isinstance(fit, FitResult):
-        raise TypeError(f"fit must be a FitResult, got {type(fit).__name__}")
+    _check_kind(fit, "fit", FitResult)
     drawn = [start for start in fit.starts if start.history]
     if not drawn:
         raise ValueError("fit has no starts with a history to draw")
@@ -650,8 +656,7 @@ def plot_spectrum(spectral: SpectralResult, ax: Any = None) -> NDArray[Any]:
     TypeError
         If spectral is no SpectralResult.
     """
-    if not isinstance(spectral, SpectralResult):
-        raise TypeError(f"spectral must be a SpectralResult, got {type(spectral).__name__}")
+    _check_kind(spectral, "spectral", SpectralResult)
     left, right = axes = _panels(ax, 2, (1, 2), (9.0, 4.4), width_ratios=[2, 1])
     values, n_experts = spectral.eigenvalues, len(spectral.coef)
     number = np.arange(1, len(values) + 1)
@@ -685,6 +690,11 @@ def _model(fit: FitResult | MixtureOfExperts) -> MixtureOfExperts:
     if not isinstance(model, MixtureOfExperts):
         raise TypeError(f"fit must be a FitResult or a MixtureOfExperts, got {type(fit).__name__}")
     return model
+
+
+def _check_kind(value: Any, name: str, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
 def _new_panels(shape: tuple[int, int], size: tuple[float, float], **layout: Any) -> list[Axes]:

@@ -255,6 +255,8 @@ def test_intervals_are_those_of_the_inference():
     assert np.isfinite(bars(gate)).all()
     with pytest.raises(ValueError, match="inference is of another model"):
         mf.plot_coefficients(model, inference=inference)
+    with pytest.raises(TypeError, match="inference must come from infer or bootstrap, got FitResult"):
+        mf.plot_coefficients(fit, inference=fit)
 
 
 def test_experts_of_a_row_lie_within_it_one_below_the_other():
@@ -447,6 +449,8 @@ def test_selection_by_rows_held_out_has_a_panel_for_them():
     assert (*ring.get_xdata(), *ring.get_ydata()) == (2, -5.0)
     assert not [line for line in criteria.lines if line.get_markersize() > 10]
     assert criteria.get_title() == "2 chosen by held out"
+    with pytest.raises(TypeError, match="selection must be a Selection, got tuple"):
+        mf.plot_selection(selection("bic").table)
 
 
 # ---- starts ----
