@@ -139,7 +139,6 @@ def bootstrap(
     free = FreeParameters.check(
         fit, noise=noise, fit_intercept=fit_intercept, gate_intercept=gate_intercept, experts_held=experts_held
     )
-    model = free.model
     n_resamples = check_integer(n_resamples, "n_resamples", 2)
     check_choice(kind, "kind", ("case", "parametric"))
     deadline = np.inf if time_limit is None else began + check_positive(time_limit, "time_limit")
@@ -147,9 +146,10 @@ def bootstrap(
         raise TypeError(f"progress must be True, False or callable, got {type(progress).__name__}")
     report: Progress | None = _count if progress is True else progress or None
     rng = check_random_state(random_state)
-    X, gate_features = model.matrices(X, gate_features)
-    log_likelihood = model.log_likelihood(X, y, gate_features=gate_features, sample_weight=sample_weight)
-    rows = Rows.check(X, y, sample_weight, gate_features)
+    model, rows = free.model, free.rows(X, y, gate_features, sample_weight)
+    log_likelihood = model.log_likelihood(
+        rows.X, rows.y, gate_features=rows.gate_features, sample_weight=rows.weight
+    )
     draw = _Cases(rows) if kind == "case" else _Targets(rows, model)
     design = free.design(rows)
     anchor = design.expert_rows(model.coef, model.intercept)

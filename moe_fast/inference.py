@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -38,9 +39,9 @@ _NO_CURVATURE = 1e-11
 # A parameter with so large a part in a direction without curvature is undetermined. An eigenvector beside curvatures
 # of 1e-9 and more is right to 1e-5.
 _PART = 1e-5
-# Standard errors between the estimates and the maximum near them, above which they are no maximum. A ReLU expert
-# that rests on a kink has a gradient of a row or two there.
+# Standard errors between the estimates and the maximum near them, above which they are no maximum.
 _FAR = 0.3
+_SAME_ROWS = 1e-6   # of log-likelihood per row: so near are those of a fit and of its model on the same rows
 _N_NAMED = 12           # undetermined parameters that a message names
 _SCORE_ROWS = 1 << 13   # rows whose scores are held at a time
 
@@ -115,6 +116,11 @@ class FreeParameters:
     def objective(self, barrier: float) -> Objective:
         noise = self.model.noise_std if self.noise == "held" else self.noise
         return Objective(noise, barrier, not self.experts_held)
+
+    def rows(self, X: Any, y: Any, gate_features: Any, sample_weight: Any, n_threads: int = 1) -> Rows:
+        """Checked rows, their columns against those of the model; a table, if the model has a formula."""
+        X, Z = self.model._check_inputs(X, gate_features)
+        return Rows.check(X, y, sample_weight, Z if self.model.uses_gate_features else None, n_threads)
 
     def design(self, rows: Rows) -> Design:
         model = self.model
@@ -396,7 +402,7 @@ def infer(
     fit : FitResult or MixtureOfExperts
         A fit, or its model. What was held, shared or left out is known from a FitResult.
     X : array_like of shape (n_samples, n_features)
-        The inputs that the model was fitted to.
+        The inputs that the model was fitted to; a table, if it was fitted by `fit_formula`.
     y : array_like of shape (n_samples,)
         Their targets.
     gate_features : array_like of shape (n_samples, n_gate_features), optional
@@ -433,14 +439,14 @@ def infer(
         rows on the flat side of its ReLU, gates that separate): named, with NaN as standard error. All other
         parameters are as they would be with those held.
     ConvergenceWarning
-        If the model is no maximum of the likelihood of these rows.
+        If the model is no maximum of the likelihood of these rows: they are not those of the fit, or it had not
+        converged.
 
     Notes
     -----
-    Two more passes over the rows at most. Experts that the gate separates have no finite gate; its parameters are
-    taken as given. A fit with the barrier (``fit.penalised``) has the curvature of what it maximised. The (leaky)
-    ReLU has no second derivative at its kink; what is used leaves the kink out, which is right for large data if the
-    model is (docs/inference.md).
+    One more pass over the rows, and for the sandwich a slower one in numpy. A fit with the barrier
+    (``fit.penalised``) has the curvature of what it maximised. The (leaky) ReLU has no second derivative at its kink;
+    what is used leaves the kink out, which is right for large data if the model is (docs/inference.md).
 
     Examples
     --------
@@ -455,9 +461,7 @@ def infer(
         fit, noise=noise, fit_intercept=fit_intercept, gate_intercept=gate_intercept, experts_held=experts_held
     )
     check_choice(covariance, "covariance", ("observed", "sandwich"))
-    X, gate_features = free.model.matrices(X, gate_features)
-    free.model._check_inputs(X, gate_features)   # names and shapes against the model's
-    rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
+    rows = free.rows(X, y, gate_features, sample_weight, resolve_threads(n_threads))
     design = free.design(rows)
     parameters = design.parameters(free.model)
     barrier = fit.barrier if isinstance(fit, FitResult) else 0.0
@@ -468,36 +472,31 @@ def infer(
     if not sums.finite:
         raise ValueError("the log-likelihood of these rows is not finite at the model; scale X or y down")
     groups = _unseparated(parameters, sums) if steep else [list(range(parameters.n_experts))]
-    moves = np.ones(free.n_parameters, bool)
     infinite = np.zeros(free.n_parameters, bool)
-    for group in groups[1:]:
-        moves[free.gate_row(group[0])] = False   # the others of its group move relative to it
-        for expert in group:
-            infinite[free.gate_row(expert)] = True
-    size = scales(sums, parameters, objective)[moves]
-    bread, flat = _inverse(-hessian(sums, parameters, objective)[np.ix_(moves, moves)], size)
-    slope = gradient(sums, parameters, objective)[moves]
+    for expert in itertools.chain(*groups[1:]):
+        infinite[free.gate_row(expert)] = True
+    size = scales(sums, parameters, objective)
+    bread, flat, upward = _inverse(-hessian(sums, parameters, objective), size)
+    slope = gradient(sums, parameters, objective)
     distance = math.sqrt(max(float(slope @ bread @ slope), 0.0))
-    if distance > _FAR:
+    if distance > _FAR and not _is_end_of(fit, sums):
         warnings.warn(
             f"the model is no maximum of the likelihood of these rows, which lies about {distance:.2g} standard "
             f"errors away: pass the rows and weights of the fit, and let it converge",
             ConvergenceWarning, stacklevel=3,
         )
     if covariance == "sandwich":
-        bread = bread @ _outer_products(design, parameters, objective)[np.ix_(moves, moves)] @ bread
+        bread = bread @ _outer_products(design, parameters, objective) @ bread
 
     to_raw = _to_raw(design, parameters, free)
-    loading, whole = to_raw[:, moves] @ flat, np.linalg.norm(to_raw[:, moves] / size, axis=1)
-    undetermined = infinite | (np.linalg.norm(loading, axis=1) > _PART * whole)
-    matrix = to_raw[:, moves] @ bread @ to_raw[:, moves].T
+    part, whole = np.linalg.norm(to_raw @ flat, axis=1), np.linalg.norm(to_raw / size, axis=1)
+    undetermined = infinite | (part > _PART * whole)
+    matrix = to_raw @ bread @ to_raw.T
     matrix[undetermined] = matrix[:, undetermined] = np.nan
-    notes = _explain(free, undetermined, groups)
+    notes = _explain(free, undetermined, groups, upward)
     if barrier:
         notes = (*notes, "Curvature of the likelihood with the barrier on noise std, which the fit maximised.")
-    return Inference(
-        free, matrix, float(sums.log_likelihood), rows.total_weight, notes, kind=covariance
-    )
+    return Inference(free, matrix, float(sums.log_likelihood), rows.total_weight, notes, kind=covariance)
 
 
 def _to_raw(design: Design, parameters: Parameters, free: FreeParameters) -> FloatArray:
@@ -512,8 +511,15 @@ def _to_raw(design: Design, parameters: Parameters, free: FreeParameters) -> Flo
     )
 
 
-def _inverse(information: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Inverse of the information, and a basis (m, r) of the directions in which there is none.
+def _is_end_of(fit: FitResult | MixtureOfExperts, sums: Sums) -> bool:
+    """Whether a fit converged on these rows. A ReLU expert may then rest on a kink, with a row's gradient left."""
+    if not isinstance(fit, FitResult) or not fit.converged:
+        return False
+    return bool(abs(sums.log_likelihood - fit.log_likelihood) <= _SAME_ROWS * sums.total)
+
+
+def _inverse(information: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray, bool]:
+    """Inverse of the information, a basis (m, r) of the directions in which there is none, and whether any is negative.
 
     Where there are such, the inverse is that on the other directions: right for all that does not depend on them.
     """
@@ -523,11 +529,11 @@ def _inverse(information: FloatArray, size: FloatArray) -> tuple[FloatArray, Flo
     except np.linalg.LinAlgError:
         lower = None
     if lower is not None and (np.diagonal(lower) ** 2 > _NO_CURVATURE).all():
-        return np.linalg.inv(scaled) / np.outer(size, size), np.empty((len(size), 0))
+        return np.linalg.inv(scaled) / np.outer(size, size), np.empty((len(size), 0)), False
     values, vectors = np.linalg.eigh(scaled)
     kept = values > _NO_CURVATURE
     vectors = vectors / size[:, np.newaxis]
-    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, vectors[:, ~kept]
+    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, vectors[:, ~kept], bool(values[0] < -_NO_CURVATURE)
 
 
 def _outer_products(design: Design, parameters: Parameters, objective: Objective) -> FloatArray:
@@ -551,7 +557,9 @@ def _unseparated(parameters: Parameters, sums: Sums) -> list[list[int]]:
     return sorted(groups, key=lambda group: parameters.n_experts - 1 not in group)
 
 
-def _explain(free: FreeParameters, undetermined: NDArray[np.bool_], groups: list[list[int]]) -> tuple[str, ...]:
+def _explain(
+    free: FreeParameters, undetermined: NDArray[np.bool_], groups: list[list[int]], upward: bool
+) -> tuple[str, ...]:
     """Warn of what is undetermined, parameter by parameter; the same as notes."""
     if not undetermined.any():
         return ()
@@ -561,6 +569,11 @@ def _explain(free: FreeParameters, undetermined: NDArray[np.bool_], groups: list
     if len(groups) > 1:
         told = " from ".join(", ".join(str(expert + 1) for expert in group) for group in sorted(groups))
         message += f"; the gate separates experts {told} without error"
+    elif upward:
+        message += (
+            "; the likelihood does not curve down there, so that the model is no maximum, or one with a ReLU at its "
+            "kink: let the fit converge, or use bootstrap"
+        )
     warnings.warn(message, UserWarning, stacklevel=4)
     return (message[0].upper() + message[1:] + ".",)
 

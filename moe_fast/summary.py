@@ -89,28 +89,22 @@ class Summary:
     def _repr_html_(self) -> str:
         """The table for a notebook."""
 
-        def row(tag: str, cells: list[str]) -> str:
-            align = ["left", *["right"] * (len(cells) - 1)]
-            inner = "".join(
-                f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
-                for side, cell in zip(align, cells, strict=True)
-            )
-            return f"<tr>{inner}</tr>"
+        def cell(tag: str, text: str, side: str) -> str:
+            return f'<{tag} style="text-align: {side}; padding: 0.1em 0.5em">{html.escape(text)}</{tag}>'
 
-        def header_cells(label: str, value: str) -> str:
-            label = f"{html.escape(label)}:" if label else ""
-            return (
-                f'<th style="text-align: left">{label}</th>'
-                f'<td style="text-align: right">{html.escape(value)}</td>'
-            )
+        def row(tag: str, name: str, *texts: str) -> str:
+            return f"<tr>{cell(tag, name, 'left')}{''.join(cell(tag, text, 'right') for text in texts)}</tr>"
+
+        def label_and_value(label: str, value: str) -> str:
+            return cell("th", f"{label}:" if label else "", "left") + cell("td", value, "right")
 
         parts = ['<table class="simpletable">', f"<caption>{html.escape(self.title)}</caption>"]
         for pair in self._header_pairs():
-            parts.append(f"<tr>{''.join(header_cells(*cell) for cell in pair)}</tr>")
+            parts.append(f"<tr>{''.join(itertools.starmap(label_and_value, pair))}</tr>")
         parts += ["</table>", '<table class="simpletable">']
         for block in self.blocks:
             head, *rows = self._cells(block)
-            parts += [row("th", head), *(row("td", cells) for cells in rows)]
+            parts += [row("th", *head), *(row("td", *texts) for texts in rows)]
         parts.append("</table>")
         parts += [f"<p>{html.escape(note)}</p>" for note in self.notes]
         return "\n".join(parts)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import erfc
 
 import moe_fast as mf
 from moe_fast.inference import FreeParameters
@@ -216,6 +217,31 @@ def test_npreg_with_a_gate_as_flexmix_has_it(npreg):
     np.testing.assert_allclose(found.gate_coef[0], [0.231120, 0.0218602], rtol=2e-3)
 
 
+def test_the_guide_shows_what_is_computed(npreg):
+    """docs/inference.md beside flexmix and refits: 100 refits know a standard error to 7 %."""
+    page = Path(__file__).parents[1] / "docs" / "inference.md"
+    if not page.exists():
+        pytest.skip("docs/inference.md is not beside the tests")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("| parameter | estimate | infer |"))
+    shown = [line.strip("| ").split(" | ") for line in lines[head + 2 : head + 11]]
+    X, y = npreg
+    fit = mf.fit(X, y, 2, gate="constant", random_state=0)
+    columns = [
+        mf.infer(fit, X, y), mf.infer(fit, X, y, covariance="sandwich"),
+        mf.bootstrap(fit, X, y, 100, kind="parametric", random_state=1), mf.bootstrap(fit, X, y, 100, random_state=1),
+    ]
+    names = [name.replace("x1", "x^2").replace("x0", "x") for name in columns[0].parameter_names]
+    for name, estimate, *errors in shown:
+        at = names.index(name)
+        infer, flexmix, sandwich, *refits = map(float, errors)
+        assert float(estimate) == pytest.approx(columns[0].estimates[at], abs=6e-5)
+        found = [np.sqrt(column.covariance[at, at]) for column in columns]
+        assert [infer, sandwich] == pytest.approx(found[:2], abs=6e-5)
+        assert flexmix == pytest.approx(found[0], abs=2e-4)
+        assert refits == pytest.approx(found[2:], rel=0.3)
+
+
 # ---- units, weights, types, threads ----
 
 
@@ -281,6 +307,21 @@ def test_float32_and_frames(npreg):
         mf.infer(fit, frame[["x^2", "x"]], y)
 
 
+def test_a_fit_by_formula_takes_its_table():
+    """Kills: columns of the table taken for features, the gate's own features not made."""
+    pytest.importorskip("formulaic")
+    pd = pytest.importorskip("pandas")
+    data = pd.read_csv(NPREG)
+    fit = mf.fit_formula("yn ~ x + I(x ** 2)", data, 2, gate="~ x", random_state=0)
+    found = mf.infer(fit, data, data.yn)
+    x = data.x.to_numpy()
+    plain = mf.infer(fit, np.column_stack([x, x**2]), data.yn, gate_features=x[:, None])
+    np.testing.assert_array_equal(found.covariance, plain.covariance)
+    assert "gate 1: x" in found.parameter_names
+    boot = mf.bootstrap(fit, data, data.yn, 3, random_state=0)
+    assert boot.log_likelihood == pytest.approx(fit.log_likelihood)
+
+
 # ---- which parameters are free ----
 
 
@@ -337,6 +378,7 @@ def test_z_p_and_intervals_belong_together():
     estimate, std_err, model = found.model.coef, found.standard_errors.coef, found.model
     np.testing.assert_allclose(found.z_values.coef, estimate / std_err)
     np.testing.assert_allclose(found.conf_int(0.9).coef[..., 1], estimate + 1.6448536 * std_err, rtol=1e-6)
+    np.testing.assert_allclose(found.p_values.coef, erfc(np.abs(found.z_values.coef) / np.sqrt(2.0)), rtol=1e-9)
     excludes_zero = np.prod(found.conf_int().gate_coef[0], axis=-1) > 0
     np.testing.assert_array_equal(excludes_zero, found.p_values.gate_coef[0] < 0.05)
     assert np.isnan(found.p_values.noise_std).all()
@@ -454,11 +496,47 @@ def test_a_gate_that_separates_the_last_expert(separated):
     np.testing.assert_allclose(found.standard_errors.coef, before.coef[[1, 2, 0]], rtol=1e-6)
 
 
+def test_a_fit_with_the_barrier_has_its_curvature():
+    """Rows that one expert fits exactly. Kills: the plain likelihood's, which has no maximum there."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1.0, 1.0, (200, 1))
+    y = np.where(np.arange(200) < 60, 2.0 * x[:, 0], -x[:, 0] + 0.3 * rng.standard_normal(200))
+    with pytest.warns(mf.ConvergenceWarning, match="collapsed"):
+        fit = mf.fit(x, y, 2, gate="constant", random_state=0)
+    assert fit.penalised
+    found = mf.infer(fit, x, y)
+    assert "with the barrier" in str(found.summary())
+    exact = int(np.argmin(fit.model.noise_std))
+    weight, noise = fit.effective_sizes[exact], fit.model.noise_std[exact]
+    # The curvature of weight log s + (squares + barrier) / (2 s^2) in log s at its minimum, rows known to be its own.
+    assert found.standard_errors.noise_std[exact] == pytest.approx(noise / np.sqrt(2 * weight), rel=0.05)
+
+
 def test_no_maximum_is_said():
     sim = simulated()
     fit = fitted(sim)
     with pytest.warns(mf.ConvergenceWarning, match="no maximum of the likelihood of these rows"):
         mf.infer(fit, sim.X[:300], sim.y[:300] + 0.1)
+
+
+def test_a_saddle_is_said():
+    """Two equal experts: the likelihood grows as they part. Kills: a negative variance, or its root's warning."""
+    sim = simulated()
+    one = mf.fit(sim.X, sim.y, 1).model
+    both = mf.MixtureOfExperts(
+        np.repeat(one.coef, 2, axis=0), np.repeat(one.intercept, 2), noise_std=np.repeat(one.noise_std, 2)
+    )
+    found = warned("does not curve down there", both, sim.X, sim.y)
+    assert len(found.undetermined) == len(found.parameter_names)
+
+
+def test_a_relu_that_rests_on_a_kink_is_a_maximum():
+    """Its gradient is not zero, and it converged. Kills: a warning for the rows of the fit."""
+    sim = simulated(n_samples=200, seed=154, activation="relu", noise_std=0.5)
+    fit = fitted(sim)
+    assert np.isfinite(mf.infer(fit, sim.X, sim.y).covariance).all()
+    with pytest.warns(mf.ConvergenceWarning, match="no maximum"):
+        mf.infer(fit.model, sim.X, sim.y)
 
 
 # ---- arguments ----
