@@ -114,6 +114,12 @@ def test_codings(data):
     np.testing.assert_allclose(same.coef, chosen.coef, rtol=1e-6)
 
 
+def test_levels_that_a_missing_value_made_floats(data):
+    """Kills: levels called 4.0 and 6.0 where the file says 4 and 6."""
+    model = fit("y ~ C(cyl)", data.assign(cyl=data["cyl"].where(data["x"] > 1.1)), missing="drop").model
+    assert model.feature_names == ("C(cyl)[T.6]", "C(cyl)[T.8]")
+
+
 def test_dot_is_every_other_column(data):
     table = data[["x", "unit price", "group", "y"]]
     model = fit("y ~ . - group", table, gate="~ .").model
@@ -203,6 +209,7 @@ def test_levels_written_as_numbers_in_the_new_file(data):
         ({"group": "d"}, "column 'group' has 'd' in rows 100 and 101, which is none of the fit's levels: a, b, c"),
         ({"cyl": [4, 5]}, "column 'cyl' has 5 in row 101, which is none of the fit's levels: 4, 6, 8"),
         ({"x": [1.0, -1.0]}, r"log\(x\) is not finite in row 101"),
+        ({"x": [0.0, 1.0]}, r"log\(x\) is not finite in row 100"),
         ({"x": ["1", "two"]}, "column 'x' must hold numbers, but has 'two' in row 101"),
         ({"group": ["a", None]}, "values are missing from column 'group' in row 101"),
         ({"sold": [np.nan, 1.0]}, "values are missing from column 'sold' in row 100"),
