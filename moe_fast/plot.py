@@ -89,6 +89,7 @@ def plot_fit(
         If the rows are not of the model's shape.
     """
     model = _model(fit)
+    X, gate_features = model.matrices(X, gate_features)
     resp = model.responsibilities(X, y, gate_features=gate_features)
     predicted = model.predict(X, gate_features=gate_features)
     drawn = _rows_drawn(model.log_density(X, y, gate_features=gate_features))
@@ -271,11 +272,14 @@ def plot_coefficients(
         intervals = inference.conf_int(level)
     scale, gate_scale = np.ones(model.n_features), np.ones(model.n_gate_features)
     if X is not None:
-        gate_inputs = gate_features if model.uses_gate_features else X
-        if gate_inputs is None:
-            raise ValueError("gate_features are needed beside X: this model's gate has features of its own")
+        X, gate_features = model.matrices(X, gate_features)
         scale = check_matrix(X, "X", n_features=model.n_features).std(axis=0, dtype=np.float64)
-        gate_scale = check_matrix(gate_inputs, "gate_features").std(axis=0, dtype=np.float64)[: model.n_gate_features]
+        gate_scale = scale[: model.n_gate_features]
+        if model.uses_gate_features:
+            if gate_features is None:
+                raise ValueError("gate_features are needed beside X: this model's gate has features of its own")
+            gate_inputs = check_matrix(gate_features, "gate_features", n_features=model.n_gate_features)
+            gate_scale = gate_inputs.std(axis=0, dtype=np.float64)
 
     names = _names(model.feature_names, model.n_features, "x")
     gate_names = _names(model.gate_feature_names, model.n_gate_features, "z") if model.uses_gate_features else names

@@ -289,6 +289,23 @@ def test_coefficients_of_a_gate_with_features_of_its_own():
     assert [label.get_text() for label in gate.get_yticklabels()] == ["hour", "day"]
     with pytest.raises(ValueError, match="gate_features are needed beside X"):
         mf.plot_coefficients(model, X=X)
+    with pytest.raises(ValueError, match="gate_features"):
+        mf.plot_coefficients(model, X=X, gate_features=X)
+
+
+def test_tables_of_a_model_with_a_formula():
+    """Kills: columns of the table drawn in place of the features that the formula makes of them."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("formulaic")
+    rng = np.random.default_rng(0)
+    table = pandas.DataFrame({"area": rng.uniform(1, 5, 80), "age": rng.uniform(0, 9, 80)})
+    table["price"] = np.log(table["area"]) * np.where(table["age"] > 4, 2, -1) + 0.1 * rng.standard_normal(80)
+    fit = mf.fit_formula("price ~ log(area)", table, 2, gate="~ age", random_state=0)
+    ax = mf.plot_fit(fit, table, table["price"])
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], np.log(table["area"]))
+    experts, gate = mf.plot_coefficients(fit, X=table)
+    np.testing.assert_allclose(dots(experts, 1)[0], fit.model.coef * np.log(table["area"]).std(ddof=0))
+    np.testing.assert_allclose(dots(gate, 1)[0], fit.model.gate_coef[:1] * table["age"].std(ddof=0))
 
 
 @pytest.mark.parametrize(
