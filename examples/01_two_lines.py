@@ -10,7 +10,6 @@ fit.
 import pandas as pd
 
 import moe_fast as mf
-from moe_fast.plot import plot_fit
 
 data = pd.read_csv("faithful.csv")
 X, y = data[["eruptions"]], data.waiting
@@ -21,7 +20,7 @@ print(fit.summary())
 # Each row's colour mixes those of the experts by responsibility, the probability of each expert given the row's x and
 # y. The gate, beneath, knows x alone.
 
-ax = plot_fit(fit, X, y)
+mf.plot_fit(fit, X, y)
 
 # %%
 # A prediction weighs both lines by the gate. Where the gate is in doubt it lies between them, where few rows are.

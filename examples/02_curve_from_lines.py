@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 import moe_fast as mf
-from moe_fast.plot import plot_fit
 
 data = pd.read_csv("mcycle.csv")
 X, y = data[["times"]], data.accel
 fit = mf.fit(X, y, n_experts=4, random_state=0)
-ax = plot_fit(fit, X, y)
+mf.plot_fit(fit, X, y)
 
 # %%
 # Expert 4 is the quiet time before the impact: a flat line and a σ of 1.4 g, where the others have 20 to 26. From
