@@ -8,7 +8,7 @@ pass judges the step, which is shortened until it is no fall.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +28,8 @@ FloatArray = NDArray[np.float64]
 _EM_SUMS = _em.EXPERT_GRAM | _em.GATE_GRAM
 _HALVINGS = 20           # past a millionth of a step no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
+_SLOW = 0.9              # gain over the gain before, above which EM's steps are extrapolated
+_FIRST_LEAP = 8.0        # longest extrapolation at first, in EM steps; four times as long after each that went so far
 _NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
 NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
 _CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
@@ -170,7 +172,7 @@ def maximise(
         if gain <= tol * weight and (step.promise <= tol * weight or _pressed(current)):
             current.converged = True
             break
-        pace.after(iteration, gain, step)
+        pace.after(iteration, gain, step, current.parameters)
     current.curvature = pace.curvature
     return current
 
@@ -184,7 +186,8 @@ class _Step:
 
     at: Callable[[float], Parameters]
     promise: float
-    is_newton: bool = False
+    n_tries: int = _HALVINGS   # the whole step, its half, its quarter, ...
+    length: float = 0.0        # in EM steps, if it extrapolates them
 
 
 def _next_step(
@@ -195,6 +198,9 @@ def _next_step(
         if not hasattr(current.sums, "expert_gram") or pace.bound_changed:
             current = _with_sums(design, current, objective, pace.want)
             pace.bound_changed = False
+        leap = pace.leap()
+        if leap is not None:
+            return current, leap
         return current, _em_step(current, objective, design, smallest_noise)
     if pace.curvature is not None:
         step = _newton_step(current, objective, pace.curvature)
@@ -294,7 +300,43 @@ def _newton_step(current: Outcome, objective: Objective, curvature: Curvature) -
         there = moved(parameters, objective, t * direction)
         return replace(there, gate=_limit_gate(there.gate))
 
-    return _Step(at, 0.5 * float(direction @ slope), is_newton=True)
+    return _Step(at, 0.5 * float(direction @ slope), n_tries=2)
+
+
+def _leap(trail: Sequence[Parameters], objective: Objective, longest: float) -> _Step | None:
+    """Extrapolation of two EM steps: SQUAREM, scheme S3 of Varadhan and Roland (2008). None if it would go no further.
+
+    With r and v the first and second differences of the three points, the point at length a is
+    first + 2 a r + a^2 v, a = |r| / |v|: a = 1 is where the second step ended.
+    """
+    noise_std = trail[-1].noise_std
+
+    def flat(parameters: Parameters) -> FloatArray:   # in comparable units
+        log_noise = np.log(parameters.noise_std)
+        parts = [parameters.gate.ravel()]
+        if objective.move_experts:
+            parts.insert(0, (parameters.expert / noise_std[:, np.newaxis]).ravel())
+        if objective.moves_noise:
+            parts.append(log_noise[:1] if objective.shares_noise else log_noise)
+        return np.concatenate(parts)
+
+    first, second, third = (flat(parameters) for parameters in trail)
+    r = second - first
+    v = (third - second) - r
+    bend = float(np.linalg.norm(v))
+    length = min(float(np.linalg.norm(r)) / bend, longest) if bend > 0.0 else longest
+    if not length > 1.0:
+        return None
+    move = (2.0 * length - 2.0) * r + (length**2 - 1.0) * v
+    if objective.move_experts:
+        size = trail[-1].expert.size
+        move[:size] *= np.repeat(noise_std, trail[-1].expert.shape[1])
+
+    def at(t: float) -> Parameters:
+        there = moved(trail[-1], objective, t * move)
+        return replace(there, gate=_limit_gate(there.gate))
+
+    return _Step(at, math.inf, n_tries=1, length=length)
 
 
 def _line_search(
@@ -308,7 +350,7 @@ def _line_search(
     slack = _ROUNDING * (abs(current.objective) + design.rows.total_weight)
     least = current.objective - slack
     fraction = 1.0
-    for _ in range(2 if step.is_newton else _HALVINGS):
+    for _ in range(step.n_tries):
         proposal = _evaluate(design, step.at(fraction), objective, pace.want)
         if proposal.objective >= least:
             return proposal
@@ -362,6 +404,12 @@ class _Pace:
         self.iteration = 0
         self.wait_until = 0
         self.patience = 4
+        self.objective = objective
+        self.leaps_allowed = newton
+        self.trail = [start]        # where EM went, step by step
+        self.rate = 0.0             # of its last two gains
+        self.leaping = False
+        self.longest_leap = _FIRST_LEAP
 
     @property
     def want(self) -> int:
@@ -369,6 +417,15 @@ class _Pace:
         if self.use_newton:
             return 0
         return _EM_SUMS | _em.MAJORISED if self.majorise else _EM_SUMS
+
+    def leap(self) -> _Step | None:
+        """An extrapolation, where EM's last steps were two slow ones."""
+        self.leaping = False
+        if not (self.leaps_allowed and len(self.trail) == 3 and self.rate > _SLOW):
+            return None
+        step = _leap(self.trail, self.objective, self.longest_leap)
+        self.leaping = step is not None
+        return step
 
     def still_good(self, step: _Step) -> bool:
         """Whether a curvature from elsewhere still brings the promise down fast."""
@@ -381,10 +438,14 @@ class _Pace:
     def fall_back(self) -> bool:
         """After a step that gained nothing: the kind to try in its place; False if none is left.
 
-        A stale curvature gives way to a fresh one, Newton's method to EM for a while, longer each time. At the kink of
-        a ReLU expert a Gauss-Newton step gains at no length; there a curvature that bounds the sum of squares from
-        above takes its place.
+        An extrapolation gives way to an EM step, a stale curvature to a fresh one, Newton's method to EM for a while,
+        longer each time. At the kink of a ReLU expert a Gauss-Newton step gains at no length; there a curvature that
+        bounds the sum of squares from above takes its place.
         """
+        if self.leaping:
+            self.trail = self.trail[-1:]
+            self.longest_leap = max(_FIRST_LEAP, 0.25 * self.longest_leap)
+            return True
         if self.use_newton and self.curvature is not None and not self.fresh:
             self.curvature = None
             return True
@@ -402,11 +463,18 @@ class _Pace:
             return True
         return False
 
-    def after(self, iteration: int, gain: float, step: _Step) -> None:
+    def after(self, iteration: int, gain: float, step: _Step, reached: Parameters) -> None:
         """Take note of a step that was taken, and decide whether Newton's method is to make the next."""
         self.iteration = iteration
-        previous, self.last_gain = self.last_gain, gain
         self.promise, self.fresh = step.promise, False
+        if step.length:
+            if step.length == self.longest_leap:
+                self.longest_leap *= 4.0
+            self.trail, self.last_gain = [reached], math.inf
+            return
+        self.trail = [reached] if self.use_newton else [*self.trail[-2:], reached]
+        previous, self.last_gain = self.last_gain, gain
+        self.rate = gain / previous if previous > 0.0 else 0.0
         if self.use_newton or not self.newton_allowed or iteration < self.wait_until:
             return
         if not (self.goal < gain < _NEAR * self.weight and 0.0 < previous < math.inf):

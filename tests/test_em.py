@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
-from moe_fast import reference
+from moe_fast import em, reference
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.em import maximise, overall_line
@@ -146,6 +146,57 @@ def test_em_alone_ends_where_newton_does():
     by_newton = mf.fit_em(sim.X, sim.y, 3, **options)
     assert abs(by_em.log_likelihood - by_newton.log_likelihood) < 1e-8 * 800
     assert by_newton.n_iter < by_em.n_iter / 3
+
+
+@pytest.mark.parametrize("noise", ["per_expert", "shared", "held"])
+def test_a_leap_lands_on_the_limit_of_a_geometric_way(noise):
+    """Kills: a wrong factor of r or v; units of y among the experts; a noise that is not extrapolated in its log."""
+    rng = np.random.default_rng(1)
+    scale = np.array([1e-3, 10.0, 2.0])
+    limit = Parameters(rng.standard_normal((3, 4)) * scale[:, None], rng.standard_normal((2, 5)), scale)
+    way = Parameters(rng.standard_normal((3, 4)) * scale[:, None], rng.standard_normal((2, 5)), np.zeros(3))
+    of_noise = {"per_expert": np.array([0.1, -0.2, 0.3]), "shared": np.full(3, 0.2), "held": np.zeros(3)}[noise]
+    objective = Objective(limit.noise_std if noise == "held" else noise)
+
+    def after(n):
+        left = 0.9**n
+        return Parameters(
+            limit.expert + left * way.expert, limit.gate + left * way.gate, limit.noise_std * np.exp(left * of_noise)
+        )
+
+    trail = [after(n) for n in range(3)]
+    step = em._leap(trail, objective, longest=100.0)
+    assert step.length == pytest.approx(10.0, rel=1e-9)   # 1 / (1 - 0.9)
+    reached = step.at(1.0)
+    for name in ("expert", "gate", "noise_std"):
+        np.testing.assert_allclose(getattr(reached, name), getattr(limit, name), rtol=1e-8)
+    assert em._leap(trail, objective, longest=3.0).length == 3.0
+    assert em._leap([trail[2], trail[0], trail[1]], objective, longest=100.0) is None   # that turns back
+
+
+def test_a_leaps_length_knows_no_units_of_y():
+    """Kills: experts compared with the gate in the units of y."""
+    rng = np.random.default_rng(2)
+    expert, gate = rng.standard_normal((2, 4)), rng.standard_normal((1, 5))
+
+    def length(unit):   # experts and gate go at different paces
+        return em._leap(
+            [Parameters(unit * 0.5**n * expert, 0.9**n * gate, np.full(2, unit)) for n in range(3)],
+            Objective(), longest=100.0,
+        ).length
+
+    assert length(1000.0) == pytest.approx(length(1.0), rel=1e-9)
+
+
+def test_leaps_save_passes_and_end_where_em_does(monkeypatch):
+    """Kills: leaps that are never made, or are taken though the objective falls."""
+    sim = mf.make_moe(n_samples=4000, n_features=10, n_experts=3, noise_std=1.0, random_state=1)
+    fitted = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
+    monkeypatch.setattr(em, "_SLOW", np.inf)
+    without = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
+    assert fitted.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-4)
+    assert fitted.n_passes < 0.75 * without.n_passes
+    assert np.diff(fitted.history).min() > -1e-9 * abs(fitted.log_likelihood)
 
 
 def test_fit_gate_reaches_the_references_gate():
