@@ -184,7 +184,7 @@ def _fit_options(add: Add) -> None:
 # ---- select ----
 
 _SELECT_EXAMPLES = (
-    "moe-fast select data.csv --target y --experts 1-6",
+    "moe-fast select data.csv --target y --experts 1-6 --plot criteria.png",
     "moe-fast select data.csv --formula 'log(y) ~ log(x) + city' --criterion held_out --save model.json",
     "moe-fast select data.csv --target y --experts 2,4,8 --json",
 )
@@ -197,6 +197,7 @@ def _select_options(add: Add) -> None:
     add("--folds", type=int, default=5, metavar="N", help="parts of the rows that held_out holds out (default 5)")
     _model_options(add)
     add("--save", metavar="FILE", help=_SAVE)
+    add("--plot", metavar="FILE", help="write a picture of the criteria (.png, .pdf, .svg)")
     add("--json", action="store_true", help=_JSON)
 
 

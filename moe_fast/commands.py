@@ -16,7 +16,7 @@ import moe_fast as mf
 
 from .formula import Formula, quoted
 from .formula_fit import prepare
-from .plot import plot_fit
+from .plot import plot_fit, plot_selection
 from .tables import (
     UsageError,
     find_columns,
@@ -269,7 +269,8 @@ def _progress(unit: str, total: int | None = None) -> Iterator[Any]:
 
 
 def select(arguments: argparse.Namespace) -> None:
-    _check_outputs(arguments.save)
+    _check_outputs(arguments.save, arguments.plot)
+    _check_picture(arguments.plot)
     data = _training_data(arguments)
     with _progress("fits") as bar:
 
@@ -290,6 +291,8 @@ def select(arguments: argparse.Namespace) -> None:
     best = data.keep_formula(selection.best)
     if arguments.save:
         best.model.save(arguments.save)
+    if arguments.plot:
+        plot_selection(selection)[0].figure.savefig(arguments.plot)
     if arguments.json:
         chosen = {"n_experts": selection.n_experts, "criterion": selection.criterion}
         table = [_without_nan(asdict(row)) for row in selection.table]

@@ -354,8 +354,10 @@ def test_select_is_select_n_experts(run, cities, frame):
     path = cities.with_name("model.json")
     formula = "y ~ x1 + x2 + `home city`"
     arguments = ("select", cities, "--formula", formula, "--gate-formula", "~ z", "--experts", "1-3", "--starts", 4)
-    code, out, errors = run(*arguments, "--save", path, "--seed", 1)
+    picture = cities.with_name("criteria.png")
+    code, out, errors = run(*arguments, "--save", path, "--seed", 1, "--plot", picture)
     assert code == 0, errors
+    assert picture.read_bytes().startswith(b"\x89PNG")
     fitted = mf.fit_formula(formula, frame, 2, gate="~ z", n_starts=1).model
     X, y, gate = fitted.formula.matrices(frame)
     expected = mf.select_n_experts(X, y, range(1, 4), gate_features=gate, n_starts=4, random_state=1)

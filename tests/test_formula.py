@@ -125,6 +125,7 @@ def test_dot_is_every_other_column(data):
     model = fit("y ~ . - group", table, gate="~ .").model
     assert model.feature_names == ("x", "unit price")
     assert model.gate_feature_names == ("x", "unit price", "group[T.b]", "group[T.c]")
+    assert not fit("y ~ . - group - 1", table).model.intercept.any()
     assert model.predict(data).shape == (120,)   # more columns than then: the formula knows which
 
 
@@ -141,6 +142,7 @@ def test_saved_model_predicts_new_rows(data, model, tmp_path):
     model.save(tmp_path / "model.json")
     loaded = mf.load(tmp_path / "model.json")
     assert loaded == model
+    assert loaded != model.with_formula(mf.Formula("y ~ x"))
     assert loaded.formula == model.formula
     assert loaded.formula.levels == {"group": ("a", "b", "c"), "C(cyl)": (4, 6, 8)}
     expected = model.predict(model.formula.features(data), gate_features=model.formula.gate_features(data))
@@ -180,6 +182,19 @@ def test_tables_are_taken_wherever_a_model_goes_with_rows(data):
         for rows, own_gate in ((table, None), (X, gate))
     ]
     np.testing.assert_array_equal(*refits)
+
+
+def test_pictures_take_tables(data):
+    """Kills: a curve of log(x) drawn over x."""
+    pytest.importorskip("matplotlib").use("agg")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    result = fit("y ~ log(x)", data, gate="~ sold")
+    table, (X, y, gate) = data[["x", "sold"]], result.model.formula.matrices(data)
+    for draw in (mf.plot_fit, mf.plot_residuals, mf.plot_responsibilities):
+        by_table, by_matrix = draw(result, table, y), draw(result, X, y, gate_features=gate)
+        assert np.ravel(by_table)[0].dataLim.bounds == np.ravel(by_matrix)[0].dataLim.bounds
+        for axes in (by_table, by_matrix):
+            plt.close(np.ravel(axes)[0].figure)
 
 
 def test_plain_formula_s_frame_is_its_own_matrix(data):
