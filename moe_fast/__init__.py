@@ -12,7 +12,7 @@ from .activations import Activation, LeakyReLU
 from .bootstrap import Bootstrap, bootstrap
 from .config import show_config
 from .em import State
-from .exceptions import ConvergenceWarning
+from .exceptions import CollinearityWarning, ConvergenceWarning
 from .fit import fit, fit_em, fit_gate
 from .formula import Formula
 from .formula_fit import fit_formula
@@ -42,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Activation",
     "Bootstrap",
+    "CollinearityWarning",
     "ConvergenceWarning",
     "Estimates",
     "FitResult",

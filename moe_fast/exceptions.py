@@ -1,6 +1,10 @@
 """Warnings of the package's own."""
 
-__all__ = ["ConvergenceWarning"]
+__all__ = ["CollinearityWarning", "ConvergenceWarning"]
+
+
+class CollinearityWarning(UserWarning):
+    """Some columns are constant or combinations of others, so that their coefficients cannot be told apart."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -78,6 +78,14 @@ class FitResult:
         Every start, and where it ended.
     penalised : bool
         True if an expert collapsed without the barrier on noise_std, and the fit with it was kept.
+    unsupported : tuple of int
+        Experts that hold fewer rows than they have parameters for, or fit their rows so nearly that the barrier's
+        constant is more than their residual sum of squares: likely chance, not structure.
+    redundant_features : tuple of int
+        Columns of X that are constant or combinations of the columns before them, on these rows: zero in the experts,
+        and not counted in `n_parameters`.
+    redundant_gate_features : tuple of int
+        The same for the columns that the gate sees.
     separated : tuple of int
         Experts that the gate separates without error: their gate has no finite optimum.
     barrier : float
@@ -105,6 +113,9 @@ class FitResult:
     effective_sizes: NDArray[np.float64]
     starts: tuple[StartReport, ...] = ()
     penalised: bool = False
+    unsupported: tuple[int, ...] = ()
+    redundant_features: tuple[int, ...] = ()
+    redundant_gate_features: tuple[int, ...] = ()
     separated: tuple[int, ...] = ()
     barrier: float = 0.0
     seconds: float = 0.0
@@ -199,10 +210,27 @@ class FitResult:
                 "an expert collapsed without the barrier on noise_std: this is the fit with it, "
                 "its log-likelihood reported without it"
             )
+        if self.unsupported:
+            experts = ", ".join(str(expert + 1) for expert in self.unsupported)
+            lines.append(f"too few rows, or rows fitted almost exactly: experts {experts} may be chance")
+        lines += self._redundant_lines()
         if self.separated:
             experts = ", ".join(str(expert + 1) for expert in self.separated)
             lines.append(f"the gate separates experts {experts}: no finite optimum for their gate")
         return "\n".join(lines)
+
+    def _redundant_lines(self) -> list[str]:
+        model, lines = self.model, []
+        features = _column_names(model.feature_names, model.n_features, "x")
+        own = _column_names(model.gate_feature_names, model.n_gate_features, "z")
+        seen = own if model.uses_gate_features else features
+        of_experts = [] if self.experts_held else [features[b] for b in self.redundant_features]
+        of_gate = [seen[b] for b in self.redundant_gate_features]
+        if of_experts:
+            lines.append(f"constant or combinations of the columns before, left at zero: {', '.join(of_experts)}")
+        if of_gate != of_experts and of_gate:
+            lines.append(f"the same in the gate: {', '.join(of_gate)}")
+        return lines
 
     def _start_lines(self) -> list[str]:
         winner = next((start for start in self.starts if start.status == "winner"), None)

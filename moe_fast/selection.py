@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from .activations import Activation
 from .checks import check_choice, check_integer, check_positive
 from .config import one_blas_thread
-from .design import Sums
 from .exceptions import ConvergenceWarning
 from .race import default_starts, race
 from .result import FitResult
@@ -323,7 +322,7 @@ def _fit_all(
     for k in sizes:
         own = task.again(k)
         fits[k] = _fit_one(own, n_starts or max(1, int(_SHARE_OF_STARTS * default_starts(own))), smaller)
-        sound[k] = _is_sound(own, fits[k])
+        sound[k] = _is_sound(fits[k])
         if sound[k]:
             smaller = fits[k]
         clock.count(k, fits[k].seconds)
@@ -343,19 +342,14 @@ def _fit_one(task: Task, n_starts: int, smaller: FitResult | None) -> FitResult:
         while split.n_experts < task.n_experts:   # the first expert is the largest: its parts keep rows enough
             split = split_expert(task.design, split, 0, task.rng, apart)
         from_split = task.finish([Start("split", len(fit.starts), split)])
-        if from_split.log_likelihood > fit.log_likelihood and _is_sound(task, from_split):
+        if from_split.log_likelihood > fit.log_likelihood and _is_sound(from_split):
             fit = from_split
     return fit
 
 
-def _is_sound(task: Task, fit: FitResult) -> bool:
-    """Whether every expert stands on rows enough, and by more than the barrier."""
-    squares = fit.effective_sizes * fit.model.noise_std**2
-    if task.objective().shares_noise:
-        squares = squares.sum()
-    on_spike = np.any(squares <= task.barrier(task.design))
-    too_small = task.too_small(task.design, Sums(weight=fit.effective_sizes)).any()
-    return not (fit.penalised or on_spike or too_small)
+def _is_sound(fit: FitResult) -> bool:
+    """Whether every expert stands on rows enough, and not by the barrier."""
+    return not (fit.penalised or fit.unsupported)
 
 
 # ---- the choice ----

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Code, get_activation
 from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
+from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
 from .design import Design, Parameters, Sums
 from .em import GATE_LIMIT, NEWTON_PARAMETERS, Outcome, State, maximise, overall_line
@@ -91,6 +92,7 @@ class Task:
     max_iter: int
     rng: np.random.Generator
     names: dict[str, Any]
+    dependences: tuple[Dependence, Dependence]   # of the experts' columns, and of the gate's
     callback: Callback | None = None
     deadline: float = np.inf
     newton: bool = True
@@ -138,9 +140,31 @@ class Task:
         design = Design(rows, activation, bool(fit_intercept), gate, bool(gate_intercept))
         if tol is None:
             tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
-        return cls(
-            design, n_experts, noise, tol, max_iter, rng, names, callback, deadline, bool(newton), held, began
+        task = cls(
+            design, n_experts, noise, tol, max_iter, rng, names, dependences(design), callback, deadline, bool(newton),
+            held, began,
         )
+        task.warn_of_redundant_features()
+        return task
+
+    @property
+    def redundant_features(self) -> tuple[int, ...]:
+        """Columns of X whose coefficients in the experts are zero: combinations of the columns before them."""
+        return tuple((self.dependences[0].columns - self.design.fit_intercept).tolist())
+
+    @property
+    def redundant_gate_features(self) -> tuple[int, ...]:
+        """The same for the columns that the gate sees."""
+        return tuple((self.dependences[1].columns - self.design.gate_intercept).tolist())
+
+    def warn_of_redundant_features(self) -> None:
+        names, gate_names = self.names["feature_names"], self.names["gate_feature_names"]
+        of_experts, of_gate = self.redundant_features if self.move_experts else (), self.redundant_gate_features
+        warn_of_redundant("X", of_experts, names, stacklevel=5)
+        if self.design.rows.gate_features is not None:
+            warn_of_redundant("gate_features", of_gate, gate_names, stacklevel=5)
+        elif of_gate != of_experts:
+            warn_of_redundant("X, in the gate,", of_gate, names, stacklevel=5)
 
     def again(self, n_experts: int, index: NDArray[np.intp] | None = None) -> Task:
         """The same fit of another number of experts, quietly, and on some of the rows if an index is given.
@@ -262,6 +286,16 @@ class Task:
         least = min(max(3, rows.n_features + 2), rows.n_samples / (4 * self.n_experts))
         return sums.weight < least * rows.unit_weight
 
+    def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
+        """Experts that are too small, or whose residual sum of squares is below the constant of the barrier."""
+        if not self.move_experts:
+            return []
+        found = self.too_small(self.design, outcome.sums)
+        if not collapsed:   # with the barrier, its constant is part of the squares
+            squares = outcome.sums.weight * outcome.parameters.noise_std**2
+            found |= (squares.sum() if self.objective().shares_noise else squares) < self.barrier(self.design)
+        return np.flatnonzero(found).tolist()
+
     def out_of_time(self, state: State | None = None) -> bool:
         return time.perf_counter() > self.deadline
 
@@ -374,6 +408,10 @@ class Task:
             raise ValueError(
                 f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
             )
+        parameters = outcome.parameters
+        of_experts, of_gate = self.dependences
+        expert = of_experts.without(parameters.expert) if self.move_experts else parameters.expert
+        outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))
         # The gate's curvature tells a gate that separates; only a steep one can.
         steep = may_separate(outcome.parameters)
         sums = design.run(outcome.parameters, _em.ENTROPY | (_em.GATE_GRAM if steep else 0))
@@ -386,9 +424,9 @@ class Task:
         if not self.quiet:
             self.warn(outcome, collapsed, where)
         k = self.n_experts
-        n_parameters = outcome.parameters.gate.size
+        n_parameters = (k - 1) * (design.n_gate_columns - len(of_gate))
         if self.move_experts:
-            n_parameters += outcome.parameters.expert.size
+            n_parameters += k * (design.n_columns - len(of_experts))
             n_parameters += {"per_expert": k, "shared": 1}[self.noise] if isinstance(self.noise, str) else 0
         return FitResult(
             model=model.permute(order),
@@ -404,6 +442,9 @@ class Task:
             effective_sizes=sums.weight[order],
             starts=tuple(start.report(weight) for start in sorted(starts, key=lambda start: start.index)),
             penalised=bool(collapsed),
+            unsupported=tuple(sorted(int(where[expert]) for expert in self.unsupported(outcome, collapsed))),
+            redundant_features=self.redundant_features,
+            redundant_gate_features=self.redundant_gate_features,
             separated=tuple(sorted(int(where[expert]) for expert in separated)),
             barrier=self.barrier(design) if collapsed else 0.0,
             seconds=time.perf_counter() - self.began,
@@ -424,11 +465,11 @@ class Task:
                 f"suit the data better",
                 ConvergenceWarning, stacklevel=6,
             )
-        small = np.flatnonzero(self.too_small(self.design, outcome.sums)).tolist()
-        if small and self.move_experts:
+        unsupported = self.unsupported(outcome, collapsed)
+        if unsupported:
             warnings.warn(
-                f"expert {named(small)} holds fewer rows than it has parameters for: the data may not support "
-                f"n_experts = {self.n_experts}; try fewer",
+                f"expert {named(unsupported)} holds fewer rows than it has parameters for, or fits them almost "
+                f"exactly: the data may not support n_experts = {self.n_experts}; try fewer, or select_n_experts",
                 ConvergenceWarning, stacklevel=6,
             )
         if not outcome.converged and not self.stopped:

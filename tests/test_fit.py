@@ -605,6 +605,7 @@ def test_fewer_features_than_experts(sim):
     np.testing.assert_allclose(np.sort(fit.model.coef[:, 0]), [-2.0, 0.0, 2.0], atol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.CollinearityWarning")
 @pytest.mark.parametrize("column", ["constant", "zero", "copy", "sum"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_columns_that_tell_nothing_new(sim, fitted, column, fit_intercept):

@@ -362,6 +362,7 @@ def test_a_bare_model_takes_what_it_is_told():
     )
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.ConvergenceWarning")   # so few rows
 def test_intervals_of_noise_stay_positive(npreg):
     """Symmetric on the log scale. Kills: estimate +- 1.96 standard errors."""
     X, y = npreg
@@ -393,6 +394,7 @@ def warned(match, *arguments, **options):
         return mf.infer(*arguments, **options)
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.CollinearityWarning")
 @pytest.mark.parametrize("covariance", ["observed", "sandwich"])
 @pytest.mark.parametrize(
     ("column", "lost"),

@@ -68,6 +68,7 @@ def test_a_flat_gate_fits_any_gate(sim):
     assert mf.fit_em(sim.X, sim.y, 2, init=start, gate_features=Z).converged
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.CollinearityWarning")
 def test_constant_columns_leave_a_mixture_of_levels():
     rng = np.random.default_rng(0)
     y = np.where(rng.random(300) < 0.4, 1.0, 5.0) + 0.1 * rng.standard_normal(300)

@@ -103,17 +103,12 @@ def test_where_every_fit_collapsed_one_is_chosen_with_a_warning():
     assert selection.n_experts == 2
 
 
-def test_a_spike_without_the_barrier_is_not_sound(sim, selection):
+def test_an_expert_that_is_not_supported_does_not_win(selection):
     """Kills: soundness that looks at `penalised` alone."""
-    task = module.Task.check(
-        sim.X, sim.y, 2, activation="linear", noise="per_expert", fit_intercept=True, gate="softmax",
-        gate_intercept=True, gate_features=None, sample_weight=None, time_limit=None, max_iter=10, tol=None,
-        n_threads=1, random_state=0, callback=None,
-    )
-    fit = selection.fits[2]
-    assert module._is_sound(task, fit)
-    spiky = replace(fit, model=mf.MixtureOfExperts(fit.model.coef, noise_std=[0.1, 1e-4]))
-    assert not module._is_sound(task, spiky)
+    table = [replace(row, sound=row.n_experts != 2) for row in selection.table]
+    assert replace(selection, table=tuple(table)).choose("bic") != 2
+    assert not module._is_sound(replace(selection.best, unsupported=(1,)))
+    assert module._is_sound(selection.best)
 
 
 def test_a_fit_that_has_not_converged_is_told(sim):

@@ -1,0 +1,122 @@
+"""Columns that say nothing new: constant ones, and combinations of the columns before them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .design import Design
+from .exceptions import CollinearityWarning
+
+__all__ = ["Dependence", "dependences", "warn_of_redundant"]
+
+FloatArray = NDArray[np.float64]
+
+# Part of a column's sum of squares (about its mean, where there is an intercept) left by the columns before it, below
+# which it is redundant: as in the solves of a step, below which rounding is most of what is left.
+_REDUNDANT = 1e-11
+_ROWS = 4096              # of large data, looked at first: columns independent there are so on all rows
+_ROWS_PER_COLUMN = 4
+_BLOCK_ROWS = 1 << 14
+_N_NAMED = 8              # columns that a warning names
+
+
+@dataclass(frozen=True, eq=False)
+class Dependence:
+    """Which columns of a design matrix are combinations of those before them.
+
+    Attributes
+    ----------
+    columns : ndarray of int
+        Rising; the intercept comes first in the matrix, and is never among them.
+    onto : ndarray of shape (p, p)
+        ``coefficients @ onto`` has zeros for these columns, and gives the same linear predictors.
+    """
+
+    columns: NDArray[np.intp]
+    onto: FloatArray
+
+    @classmethod
+    def of(cls, gram: FloatArray) -> Dependence:
+        """From the columns' inner products, by Cholesky's elimination in the order of the columns."""
+        p = len(gram)
+        diagonal = np.diagonal(gram)
+        if diagonal.min(initial=1.0) > 0.0:   # nearly always there is no such column, which LAPACK tells fast
+            size = np.sqrt(diagonal)
+            try:
+                lower = np.linalg.cholesky(gram / np.outer(size, size))
+            except np.linalg.LinAlgError:
+                pass
+            else:
+                if np.square(np.diagonal(lower)).min(initial=1.0) > _REDUNDANT:
+                    return cls.none(p)
+        left = gram.copy()
+        redundant = np.zeros(p, bool)
+        for j in range(p):
+            redundant[j] = left[j, j] <= _REDUNDANT * gram[j, j]
+            if not redundant[j]:
+                rest = slice(j + 1, p)
+                left[rest, rest] -= np.outer(left[rest, j], left[j, rest]) / left[j, j]
+        columns, kept = np.flatnonzero(redundant), np.flatnonzero(~redundant)
+        onto = np.diag((~redundant).astype(np.float64))
+        onto[np.ix_(columns, kept)] = np.linalg.solve(gram[np.ix_(kept, kept)], gram[np.ix_(kept, columns)]).T
+        return cls(columns, onto)
+
+    @classmethod
+    def none(cls, p: int) -> Dependence:
+        return cls(np.empty(0, np.intp), np.eye(p))
+
+    def without(self, coefficients: FloatArray) -> FloatArray:
+        """The coefficients, (m, p), with those of the redundant columns moved onto the others."""
+        return coefficients @ self.onto if len(self) else coefficients
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def dependences(design: Design) -> tuple[Dependence, Dependence]:
+    """Of the experts' columns and of the gate's.
+
+    Of large data a sample is looked at; all rows are read only where that finds redundant columns.
+    """
+    experts = _dependence(design, lambda some: some.expert_matrix)
+    gate = experts if design.Z is None else _dependence(design, lambda some: some.gate_matrix)
+    return experts, gate
+
+
+def _dependence(design: Design, matrix: Callable[[Design], FloatArray]) -> Dependence:
+    rows = design.rows
+    n_wanted = max(_ROWS, _ROWS_PER_COLUMN * max(design.n_columns, design.n_gate_columns))
+    step = rows.n_samples // n_wanted
+    some = matrix(design.on(rows.take(slice(None, None, step))) if step > 1 else design)
+    if len(some) <= some.shape[1]:   # rows too few to say which columns: the fit of minimum norm is kept
+        return Dependence.none(some.shape[1])
+    found = Dependence.of(some.T @ some)
+    if step <= 1 or not len(found):
+        return found
+    gram = np.zeros((some.shape[1], some.shape[1]))
+    for first in range(0, rows.n_samples, _BLOCK_ROWS):
+        block = matrix(design.on(rows.take(slice(first, first + _BLOCK_ROWS))))
+        gram += block.T @ block
+    return Dependence.of(gram)
+
+
+def warn_of_redundant(argument: str, columns: Sequence[int], names: Sequence[str] | None, stacklevel: int) -> None:
+    """Warn, once for an argument, naming its redundant columns."""
+    if not columns:
+        return
+    labels = [str(b) if names is None else repr(names[b]) for b in columns[:_N_NAMED]]
+    more = f" and {len(columns) - _N_NAMED} more" if len(columns) > _N_NAMED else ""
+    counted = " (columns count from 0)" if names is None else ""
+    plural = len(columns) > 1
+    warnings.warn(
+        f"column{'s' if plural else ''} {', '.join(labels)}{more} of {argument}{counted} "
+        f"{'are' if plural else 'is'} constant or a combination of the columns before: "
+        f"{'their coefficients are' if plural else 'its coefficient is'} set to zero, and not counted as "
+        f"{'parameters' if plural else 'a parameter'}",
+        CollinearityWarning, stacklevel=stacklevel + 1,
+    )

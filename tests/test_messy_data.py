@@ -1,0 +1,272 @@
+"""Data as people have it: does `mf.fit` with its defaults fit what can be identified, and say what cannot?"""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import moe_fast as mf
+from moe_fast import collinearity
+from moe_fast.collinearity import Dependence
+
+N_SAMPLES = 400
+
+
+@pytest.fixture(scope="module")
+def sim():
+    return mf.make_moe(N_SAMPLES, 3, 2, orthogonal_gate=False, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def clean(sim):
+    return mf.fit(sim.X, sim.y, 2, random_state=0)
+
+
+def noise(n=N_SAMPLES, seed=1):
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+def two_lines(x, seed=0):
+    """y from one of two lines in the standardised x."""
+    rng = np.random.default_rng(seed)
+    z = (x - x.mean()) / x.std()
+    return np.where(rng.random(len(x)) < 0.5, z, 1.0 - z) + 0.1 * rng.standard_normal(len(x))
+
+
+def warned(*warned_of):
+    """All of these and nothing else: pytest makes other warnings errors."""
+    return pytest.warns(mf.CollinearityWarning, match="".join(f"(?=.*{text})" for text in warned_of))
+
+
+# ---- columns that say nothing new ----
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e12 / 3.0, -1e-9])
+def test_a_constant_column(sim, clean, value):
+    """Kills: a coefficient for it, or a parameter counted."""
+    X = np.insert(sim.X, 1, value, axis=1)
+    with warned(r"column 1 of X \(columns count from 0\) is constant or a combination"):
+        fit = mf.fit(X, sim.y, 2, random_state=0)
+    assert fit.redundant_features == fit.redundant_gate_features == (1,)
+    assert not fit.model.coef[:, 1].any()
+    assert not fit.model.gate_coef[:, 1].any()
+    np.testing.assert_allclose(np.delete(fit.model.coef, 1, axis=1), clean.model.coef, rtol=1e-5)
+    assert fit.log_likelihood == pytest.approx(clean.log_likelihood)
+    assert (fit.n_parameters, fit.bic) == (clean.n_parameters, pytest.approx(clean.bic))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_column_that_is_a_sum_of_others(sim, clean, dtype):
+    """Kills: coefficients dealt out among them; another number of parameters; a tolerance too fine for float32."""
+    X = np.c_[sim.X, sim.X[:, 0] + 2.0 * sim.X[:, 1] - 5.0].astype(dtype)
+    with warned("column 3 of X"):
+        fit = mf.fit(X, sim.y, 2, random_state=0)
+    assert fit.redundant_features == (3,)
+    np.testing.assert_allclose(fit.model.coef[:, :3], clean.model.coef, atol=1e-4)
+    assert fit.log_likelihood == pytest.approx(clean.log_likelihood, abs=1e-3)
+    assert fit.log_likelihood == pytest.approx(fit.model.log_likelihood(X, sim.y), abs=1e-4)
+    assert fit.n_parameters == clean.n_parameters
+
+
+def test_dummies_of_every_category_beside_an_intercept(sim):
+    """The last of them is left at zero: the others' coefficients are differences from it."""
+    pd = pytest.importorskip("pandas")
+    kind = np.random.default_rng(1).choice(["a", "b", "c"], N_SAMPLES)
+    frame = pd.DataFrame(sim.X, columns=["u", "v", "w"]).join(pd.get_dummies(kind))
+    y = sim.y + np.select([kind == "a", kind == "b"], [3.0, 1.0], 0.0)
+    with warned("column 'c' of X is constant or a combination", "its coefficient is set to zero"):
+        fit = mf.fit(frame, y, 2, random_state=0)
+    np.testing.assert_allclose(fit.model.coef[:, 3:], [[3.0, 1.0, 0.0]] * 2, atol=0.1)
+    assert "constant or combinations of the columns before, left at zero: c" in fit.summary()
+    without = mf.fit(frame.drop(columns="c"), y, 2, random_state=0)
+    assert (fit.n_parameters, fit.log_likelihood) == (without.n_parameters, pytest.approx(without.log_likelihood))
+
+
+def test_without_intercept_a_constant_column_is_its_own(sim):
+    """It is the intercept then; to the gate, which has one, it says nothing."""
+    X = np.insert(sim.X, 0, 1.0, axis=1)
+    with warned("column 0 of X, in the gate,"):
+        fit = mf.fit(X, sim.y + 2.0, 2, fit_intercept=False, random_state=0)
+    assert (fit.redundant_features, fit.redundant_gate_features) == ((), (0,))
+    np.testing.assert_allclose(fit.model.coef[:, 0], 2.0, atol=0.1)
+    assert "the same in the gate: x0" in fit.summary()
+
+
+def test_redundant_gate_features(sim):
+    Z = np.c_[sim.X[:, 0], np.ones(N_SAMPLES), 3.0 * sim.X[:, 0]]
+    with warned(r"columns 1, 2 of gate_features \(columns count from 0\) are constant or a combination"):
+        fit = mf.fit(sim.X, sim.y, 2, gate_features=Z, random_state=0)
+    assert (fit.redundant_features, fit.redundant_gate_features) == ((), (1, 2))
+    assert not fit.model.gate_coef[:, 1:].any()
+    assert fit.n_parameters == 2 * 4 + 2 + 2
+    with warned("columns 1, 2 of gate_features"):
+        gate = mf.fit_gate(sim.X, sim.y, fit.model, gate_features=Z)
+    assert gate.n_parameters == 2
+
+
+def test_fit_gate_leaves_experts_as_given(sim, clean):
+    X = np.c_[sim.X, sim.X[:, 0]]
+    coef = np.c_[clean.model.coef, [1.0, 2.0]]
+    given = mf.MixtureOfExperts(coef, clean.model.intercept, noise_std=clean.model.noise_std)
+    with warned("column 3 of X, in the gate,"):
+        fit = mf.fit_gate(X, sim.y, given)
+    np.testing.assert_array_equal(np.sort(fit.model.coef, axis=0), np.sort(coef, axis=0))
+
+
+def test_a_column_nearly_a_copy_is_kept(sim):
+    """Kills: a tolerance so wide that it takes columns which can still be told apart."""
+    X = np.c_[sim.X, sim.X[:, 0] + 1e-3 * noise()]
+    fit = mf.fit(X, sim.y + 1e3 * (X[:, 3] - X[:, 0]), 2, random_state=0)
+    assert fit.redundant_features == ()
+    np.testing.assert_allclose(fit.model.coef[:, 3], 1e3, rtol=0.1)
+
+
+def test_of_large_data_all_rows_are_asked_before_a_column_is_called_redundant(monkeypatch):
+    """A dummy whose few ones are in no row of the sample. Kills: trust in the sample."""
+    monkeypatch.setattr(collinearity, "_ROWS", 100)
+    rng = np.random.default_rng(0)
+    x, rare = rng.standard_normal(4000), np.zeros(4000)
+    rare[[1, 2, 3, 81, 82, 83]] = 1.0    # every fortieth row is looked at
+    y = two_lines(x) + 5.0 * rare
+    fit = mf.fit_em(np.c_[x, rare], y, 1)
+    assert fit.redundant_features == ()
+    assert fit.model.coef[0, 1] == pytest.approx(5.0, abs=0.5)
+    with warned("column 2 of X"):
+        assert mf.fit_em(np.c_[x, rare, x - rare], y, 1).redundant_features == (2,)
+
+
+def test_more_columns_than_a_warning_names(sim):
+    with warned(r"columns 3, 4, 5, 6, 7, 8, 9, 10 and 2 more of X"):
+        mf.fit_em(np.c_[sim.X, np.ones((N_SAMPLES, 10))], sim.y, 1)
+
+
+def test_dependence_on_columns_before():
+    """The first of a dependent set is kept, whichever is larger. Kills: pivoting; a combination that is wrong."""
+    A = np.random.default_rng(0).standard_normal((50, 3))
+    M = np.c_[A[:, 0], 1e-3 * A[:, 0], A[:, 1], 2.0 * A[:, 0] - A[:, 1], np.zeros(50), A[:, 2]]
+    found = Dependence.of(M.T @ M)
+    assert found.columns.tolist() == [1, 3, 4]
+    coefficients = np.arange(12.0).reshape(2, 6)
+    moved = found.without(coefficients)
+    assert not moved[:, [1, 3, 4]].any()
+    np.testing.assert_allclose(M @ moved.T, M @ coefficients.T)
+
+
+# ---- units ----
+
+
+def test_features_of_very_different_scale(sim, clean):
+    scale = np.array([1e-8, 1.0, 1e8])
+    fit = mf.fit(sim.X * scale, sim.y, 2, random_state=0)
+    np.testing.assert_allclose(fit.model.coef * scale, clean.model.coef, rtol=1e-4)
+    assert fit.log_likelihood == pytest.approx(clean.log_likelihood)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32])
+def test_years_as_they_are(dtype):
+    year = np.random.default_rng(0).integers(1990, 2021, N_SAMPLES)
+    y = two_lines(year)
+    centred = mf.fit((year - 2005.0)[:, np.newaxis], y, 2, random_state=0)
+    fit = mf.fit(year[:, np.newaxis].astype(dtype), y, 2, random_state=0)
+    assert fit.log_likelihood == pytest.approx(centred.log_likelihood, abs=1e-3)
+    np.testing.assert_allclose(fit.model.coef, centred.model.coef, rtol=1e-3)
+
+
+def test_a_year_and_its_square_are_two_columns():
+    year = np.random.default_rng(0).integers(1990, 2021, N_SAMPLES).astype(float)
+    y = two_lines(year) + 0.01 * (year - 2005.0) ** 2
+    fit = mf.fit(np.c_[year, year**2], y, 2, random_state=0)
+    assert fit.redundant_features == ()
+    np.testing.assert_allclose(fit.model.coef[:, 1], 0.01, rtol=0.1)
+
+
+# ---- rows ----
+
+
+def test_every_row_four_times(sim):
+    X, y = sim.X[:150], sim.y[:150]
+    once = mf.fit(X, y, 2, random_state=0)
+    four = mf.fit(np.tile(X, (4, 1)), np.tile(y, 4), 2, random_state=0)
+    assert four.log_likelihood == pytest.approx(4.0 * once.log_likelihood, rel=1e-6)
+    np.testing.assert_allclose(four.model.coef, once.model.coef, atol=1e-4)
+
+
+def test_outliers_get_an_expert_of_their_own():
+    """One row in a hundred is off by a hundred sigma; with one expert more the others are where they were."""
+    sim = mf.make_moe(1000, 3, 2, orthogonal_gate=False, random_state=0)
+    y = sim.y.copy()
+    y[::100] += 10.0 * np.tile([1.0, -1.0], 5)
+    fit = mf.fit(sim.X, y, 3, random_state=0)
+    nearest = np.argmin(np.abs(fit.model.coef[:, np.newaxis] - sim.model.coef).max(axis=2), axis=0)
+    assert nearest[0] != nearest[1]
+    np.testing.assert_allclose(fit.model.coef[nearest], sim.model.coef, atol=0.03)
+    np.testing.assert_allclose(fit.model.noise_std[nearest], 0.1, atol=0.02)
+
+
+def test_counts_as_features_and_as_target():
+    rng = np.random.default_rng(0)
+    X = rng.poisson(3.0, (N_SAMPLES, 2))
+    y = np.where(rng.random(N_SAMPLES) < 0.5, X @ [3, 1], 20 - X @ [1, 2]) + rng.integers(-1, 2, N_SAMPLES)
+    fit = mf.fit(X, y, 2, random_state=0)
+    order = np.argsort(fit.model.coef[:, 0])
+    np.testing.assert_allclose(fit.model.coef[order], [[-1.0, -2.0], [3.0, 1.0]], atol=0.15)
+
+
+def test_hardly_more_rows_than_parameters(sim):
+    """14 parameters: a result with finite numbers each time, and a word where an expert fits its rows exactly."""
+    for n in (8, 12, 14, 15, 16, 20, 30):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit = mf.fit(sim.X[:n], sim.y[:n], 2, n_starts=20, random_state=0)
+        assert np.isfinite(fit.model.predict(sim.X)).all()
+        assert np.isfinite(fit.log_likelihood)
+        assert bool(fit.penalised or fit.unsupported) == bool(caught), n
+        assert fit.penalised or n > 8
+
+
+def test_no_more_rows_than_columns():
+    """They do not say which columns are redundant: none is left out. (The fit of minimum norm: test_fit.py.)"""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((10, 15)), rng.standard_normal(10)
+    with pytest.warns(mf.ConvergenceWarning, match="collapsed"):
+        fit = mf.fit(X, y, 1, random_state=0)
+    assert fit.redundant_features == ()
+    np.testing.assert_allclose(fit.model.predict(X), y, atol=1e-6)
+
+
+def test_more_experts_than_the_data_supports():
+    """One line through 80 rows, and eight experts asked for: usable, and a message names what to try."""
+    X = noise(80)[:, np.newaxis]
+    y = X[:, 0] + 0.1 * noise(80, seed=2)
+    with pytest.warns(mf.ConvergenceWarning, match=r"(the data may not support n_experts = 8|Fewer experts)"):
+        fit = mf.fit(X, y, 8, random_state=0)
+    np.testing.assert_allclose(fit.model.predict(X), X[:, 0], atol=0.35)
+
+
+def test_an_expert_on_rows_that_it_fits_almost_exactly():
+    """Six rows of five hundred on a line of their own, by 1e-4: no collapse, and yet hardly structure."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(500)
+    y = x + 0.1 * rng.standard_normal(500)
+    y[:6] = 3.0 - x[:6] + 1e-4 * rng.standard_normal(6)
+    with pytest.warns(mf.ConvergenceWarning, match=r"expert 2 holds fewer rows .* or fits them almost exactly"):
+        fit = mf.fit(x[:, np.newaxis], y, 2, random_state=0)
+    assert (fit.unsupported, fit.penalised) == ((1,), False)
+    assert "experts 2 may be chance" in fit.summary()
+    assert mf.fit(x[:, np.newaxis], y, 2, noise="shared", random_state=0).unsupported == ()
+
+
+def test_a_target_that_does_not_vary_is_refused(sim):
+    with pytest.raises(ValueError, match="y is constant: every row is 3, so there is nothing to fit"):
+        mf.fit(sim.X, np.full(N_SAMPLES, 3.0), 2)
+
+
+def test_a_target_without_noise(sim):
+    """Experts that fit exactly collapse, which is said, and are found all the same."""
+    lines = np.array([[1.0, 2.0, 3.0], [-1.0, 1.0, 0.0]])
+    y = np.where(noise(seed=3) < 0.0, sim.X @ lines[0], sim.X @ lines[1])
+    with pytest.warns(mf.ConvergenceWarning, match="collapsed"):
+        fit = mf.fit(sim.X, y, 2, random_state=0)
+    assert fit.unsupported == ()
+    order = np.argsort(-fit.model.coef[:, 2])
+    np.testing.assert_allclose(fit.model.coef[order], lines, atol=1e-5)
