@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import check_choice, check_integer, check_positive, check_random_state
-from .exceptions import ConvergenceWarning
+from .exceptions import CollinearityWarning, ConvergenceWarning
 from .fit import fit_em, fit_gate
 from .inference import Estimates, FreeParameters
 from .model import MixtureOfExperts, match_experts
@@ -174,6 +174,7 @@ def bootstrap(
     while len(replicates) < n_resamples and not stopped and time.perf_counter() < deadline:
         with warnings.catch_warnings():   # counted below
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said so
             result = refit()
         order = match_experts(design.expert_rows(result.model.coef, result.model.intercept), anchor)
         replicates.append(free.vector(result.model.permute(order)))

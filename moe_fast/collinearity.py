@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _moments
 from .design import Design
 from .exceptions import CollinearityWarning
+from .rows import Rows
 
 __all__ = ["Dependence", "dependences", "warn_of_redundant"]
 
@@ -21,7 +23,6 @@ FloatArray = NDArray[np.float64]
 _REDUNDANT = 1e-11
 _ROWS = 4096              # of large data, looked at first: columns independent there are so on all rows
 _ROWS_PER_COLUMN = 4
-_BLOCK_ROWS = 1 << 14
 _N_NAMED = 8              # columns that a warning names
 
 
@@ -81,28 +82,40 @@ class Dependence:
 def dependences(design: Design) -> tuple[Dependence, Dependence]:
     """Of the experts' columns and of the gate's.
 
-    Of large data a sample is looked at; all rows are read only where that finds redundant columns.
+    Of large data a sample is looked at; all rows are read, in one pass, only where that finds redundant columns.
     """
-    experts = _dependence(design, lambda some: some.expert_matrix)
-    gate = experts if design.Z is None else _dependence(design, lambda some: some.gate_matrix)
+    rows = design.rows
+    step = rows.n_samples // max(_ROWS, _ROWS_PER_COLUMN * max(design.n_columns, design.n_gate_columns))
+    some = design if step <= 1 else design.on(rows.take(slice(None, None, step)))
+    experts = _dependence(some.expert_matrix)
+    if step > 1 and len(experts):
+        experts = Dependence.of(_gram_of_all(rows, design.standard, design.fit_intercept))
+    if design.Z is None:
+        return experts, experts
+    gate = _dependence(some.gate_matrix)
+    if step > 1 and len(gate):
+        seen = rows if design.Z is rows.X else replace(rows, X=design.Z)
+        gate = Dependence.of(_gram_of_all(seen, design.gate_standard, design.gate_intercept))
     return experts, gate
 
 
-def _dependence(design: Design, matrix: Callable[[Design], FloatArray]) -> Dependence:
-    rows = design.rows
-    n_wanted = max(_ROWS, _ROWS_PER_COLUMN * max(design.n_columns, design.n_gate_columns))
-    step = rows.n_samples // n_wanted
-    some = matrix(design.on(rows.take(slice(None, None, step))) if step > 1 else design)
-    if len(some) <= some.shape[1]:   # rows too few to say which columns: the fit of minimum norm is kept
-        return Dependence.none(some.shape[1])
-    found = Dependence.of(some.T @ some)
-    if step <= 1 or not len(found):
-        return found
-    gram = np.zeros((some.shape[1], some.shape[1]))
-    for first in range(0, rows.n_samples, _BLOCK_ROWS):
-        block = matrix(design.on(rows.take(slice(first, first + _BLOCK_ROWS))))
-        gram += block.T @ block
-    return Dependence.of(gram)
+def _dependence(matrix: FloatArray) -> Dependence:
+    n_rows, p = matrix.shape
+    # No more rows than columns do not say which columns are redundant: the fit of minimum norm is kept.
+    return Dependence.none(p) if n_rows <= p else Dependence.of(matrix.T @ matrix)
+
+
+def _gram_of_all(rows: Rows, standard: FloatArray, intercept: bool) -> FloatArray:
+    """Inner products of the design's columns, (p, p), in one pass."""
+    shift, scale = standard
+    d = len(scale)
+    sums = rows.moment(_moments.SECOND, shift=shift)
+    lower = np.tril(sums[: d * d].reshape(d, d))
+    gram = (lower + np.tril(lower, -1).T) * np.outer(scale, scale)
+    if not intercept:
+        return gram
+    first = sums[d * d : -1] * scale
+    return np.block([[sums[-1:, np.newaxis], first[np.newaxis]], [first[:, np.newaxis], gram]])
 
 
 def warn_of_redundant(argument: str, columns: Sequence[int], names: Sequence[str] | None, stacklevel: int) -> None:

@@ -89,7 +89,10 @@ def fit(
     Warns
     -----
     ConvergenceWarning
-        If the fit did not converge, or an expert collapsed and the penalised fit was kept.
+        If the fit did not converge, if an expert collapsed and the penalised fit was kept, or if one holds too few
+        rows, or fits them almost exactly.
+    CollinearityWarning
+        If columns are constant or combinations of the columns before them; their coefficients are left at zero.
 
     Notes
     -----
@@ -170,8 +173,8 @@ def fit_em(
 
     Warns
     -----
-    ConvergenceWarning
-        If the fit did not converge, or an expert collapsed and the penalised fit was kept.
+    ConvergenceWarning, CollinearityWarning
+        As for `fit`.
 
     Notes
     -----

@@ -45,6 +45,7 @@ EXPECTED_FAILED_CHECKS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.CollinearityWarning")
 @pytest.mark.filterwarnings("ignore::moe_fast.ConvergenceWarning")   # the checks' data are too few for two experts
 @parametrize_with_checks([MoERegressor(n_starts=4)], expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS)
 def test_scikit_learns_checks(estimator, check, monkeypatch):

@@ -92,7 +92,9 @@ def test_without_intercept_a_constant_column_is_its_own(sim):
     assert "the same in the gate: x0" in fit.summary()
 
 
-def test_redundant_gate_features(sim):
+@pytest.mark.parametrize("n_looked_at", [4096, 100])
+def test_redundant_gate_features(sim, monkeypatch, n_looked_at):
+    monkeypatch.setattr(collinearity, "_ROWS", n_looked_at)
     Z = np.c_[sim.X[:, 0], np.ones(N_SAMPLES), 3.0 * sim.X[:, 0]]
     with warned(r"columns 1, 2 of gate_features \(columns count from 0\) are constant or a combination"):
         fit = mf.fit(sim.X, sim.y, 2, gate_features=Z, random_state=0)
@@ -121,18 +123,22 @@ def test_a_column_nearly_a_copy_is_kept(sim):
     np.testing.assert_allclose(fit.model.coef[:, 3], 1e3, rtol=0.1)
 
 
-def test_of_large_data_all_rows_are_asked_before_a_column_is_called_redundant(monkeypatch):
-    """A dummy whose few ones are in no row of the sample. Kills: trust in the sample."""
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_of_large_data_all_rows_are_asked_before_a_column_is_called_redundant(monkeypatch, dtype, fit_intercept):
+    """A dummy whose few ones are in no row of the sample. Kills: trust in the sample; a wrong Gram of all rows."""
     monkeypatch.setattr(collinearity, "_ROWS", 100)
     rng = np.random.default_rng(0)
-    x, rare = rng.standard_normal(4000), np.zeros(4000)
+    x, rare = 3.0 + rng.standard_normal(4000), np.zeros(4000)
     rare[[1, 2, 3, 81, 82, 83]] = 1.0    # every fortieth row is looked at
-    y = two_lines(x) + 5.0 * rare
-    fit = mf.fit_em(np.c_[x, rare], y, 1)
-    assert fit.redundant_features == ()
+    y = 0.5 * x + 0.1 * rng.standard_normal(4000) + 5.0 * rare
+    X = np.c_[x, rare].astype(dtype)
+    fit = mf.fit_em(X, y, 1, fit_intercept=fit_intercept)
+    assert fit.redundant_features == fit.redundant_gate_features == ()
     assert fit.model.coef[0, 1] == pytest.approx(5.0, abs=0.5)
-    with warned("column 2 of X"):
-        assert mf.fit_em(np.c_[x, rare, x - rare], y, 1).redundant_features == (2,)
+    with warned("columns 2, 3 of X"):
+        fit = mf.fit_em(np.c_[X, 2.0 * x, x - rare].astype(dtype)[:, [0, 1, 3, 2]], y, 1, fit_intercept=fit_intercept)
+    assert fit.redundant_features == (2, 3)
 
 
 def test_more_columns_than_a_warning_names(sim):
