@@ -292,8 +292,7 @@ class Task:
             return []
         found = self.too_small(self.design, outcome.sums)
         if not collapsed:   # with the barrier, its constant is part of the squares
-            squares = outcome.sums.weight * outcome.parameters.noise_std**2
-            found |= (squares.sum() if self.objective().shares_noise else squares) < self.barrier(self.design)
+            found |= outcome.sums.weight * outcome.parameters.noise_std**2 < self.barrier(self.design)
         return np.flatnonzero(found).tolist()
 
     def out_of_time(self, state: State | None = None) -> bool:
