@@ -124,7 +124,8 @@ def bootstrap(
     -----
     Starting from the fitted model, a refit finds the optimum next to it, so that errors are those around this optimum;
     that another might have won is not among them. Experts keep their numbers: refits are put in the model's order by
-    `match_experts`, on coefficients of standardised columns.
+    `match_experts`, on coefficients of standardised columns. What the rows leave undetermined does not show here, as
+    refits choose alike among many solutions; `infer` names such parameters.
 
     Examples
     --------
@@ -174,6 +175,7 @@ def bootstrap(
     while len(replicates) < n_resamples and not stopped and time.perf_counter() < deadline:
         with warnings.catch_warnings():   # counted below
             warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said it
             warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said so
             result = refit()
         order = match_experts(design.expert_rows(result.model.coef, result.model.intercept), anchor)
@@ -223,8 +225,7 @@ class _Cases:
 
     def __call__(self, rng: np.random.Generator) -> Rows:
         counts = rng.multinomial(self._n_drawn, self._chance)
-        weight = counts[counts > 0].astype(np.float64) * (self._rows.total_weight / self._n_drawn)
-        return replace(self._rows.take(np.flatnonzero(counts)), weight=weight)
+        return replace(self._rows.take(np.flatnonzero(counts)), weight=counts[counts > 0].astype(np.float64))
 
 
 class _Targets:

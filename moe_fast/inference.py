@@ -107,6 +107,8 @@ class FreeParameters:
         for name, values in (("fit_intercept", model.intercept), ("gate_intercept", model.gate_intercept)):
             if not getattr(free, name) and values.any() and not (name == "fit_intercept" and free.experts_held):
                 raise ValueError(f"{name} is False, but the model has such intercepts: {values.tolist()}")
+        if free.n_parameters == 0:
+            raise ValueError("nothing of this model was fitted: its experts are held, and its gate has no parameters")
         return free
 
     @property
@@ -317,7 +319,8 @@ class Estimates(ABC):
 
     @cached_property
     def _z(self) -> FloatArray:
-        z = self.estimates / self._std_err
+        with np.errstate(divide="ignore", invalid="ignore"):   # refits may all have one number, of a constant column
+            z = self.estimates / self._std_err
         z[self.free.is_noise] = np.nan
         return z
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -498,6 +499,20 @@ def test_a_gate_that_separates_the_last_expert(separated):
     np.testing.assert_allclose(found.standard_errors.coef, before.coef[[1, 2, 0]], rtol=1e-6)
 
 
+def test_a_gate_that_separates_before_its_limit():
+    """Steep enough to be told, with some curvature left. Kills: the zero of the curvature alone as the rule."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-1.0, 0.0, 250), rng.uniform(0.3, 1.0, 250)])[:, None]
+    y = np.where(x[:, 0] > 0.15, 3.0, -3.0) + x[:, 0] + 0.1 * rng.standard_normal(500)
+    fit = mf.fit(x, y, 2, random_state=0).model
+    steep = np.sign(fit.gate_coef[0, 0]) * 60.0 / x.std()
+    model = mf.MixtureOfExperts(
+        fit.coef, fit.intercept, [[steep], [0.0]], [-0.15 * steep, 0.0], fit.noise_std
+    )
+    found = warned("separates experts 1 from 2", model, x, y)
+    assert found.undetermined == ("gate 1: intercept", "gate 1: x0")
+
+
 def test_a_fit_with_the_barrier_has_its_curvature():
     """Rows that one expert fits exactly. Kills: the plain likelihood's, which has no maximum there."""
     rng = np.random.default_rng(0)
@@ -563,6 +578,8 @@ def test_bad_arguments():
         mf.infer(fit, X[:, :1], y)
     with pytest.raises(ValueError, match="gate_features were given"):
         mf.infer(fit, X, y, gate_features=X)
+    with pytest.raises(ValueError, match="nothing of this model was fitted"):
+        mf.infer(mf.fit_gate(X, y, mf.fit(X, y, 1).model), X, y)
     found = mf.infer(fit, X, y)
     with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
         found.conf_int(95)
@@ -683,6 +700,9 @@ def test_bootstrap_agrees_with_the_information(kind):
     width = np.ptp(boot.conf_int().coef, axis=-1) / np.ptp(found.conf_int().coef, axis=-1)
     assert np.abs(width - 1.0).max() < 0.3
     assert boot.replicates.shape == (150, fit.n_parameters)
+    np.testing.assert_allclose(
+        boot.conf_int(0.8).intercept[0], np.quantile(boot.replicates[:, 0], [0.1, 0.9]), rtol=1e-12
+    )
     assert f"{kind} bootstrap (150)" in str(boot.summary())
     assert boot.parameter_names == found.parameter_names
 
@@ -708,15 +728,15 @@ def test_bootstrap_keeps_experts_apart():
 
 
 def test_bootstrap_of_weighted_rows():
-    """Counts that add up to the weights, in proportion to them. Kills: each row drawn alike."""
+    """Counts that add up to the weights, in proportion to them. Kills: each row drawn alike; n rows drawn."""
     sim = simulated(n_samples=300)
-    weight = np.random.default_rng(0).integers(0, 4, 300)
-    X, y = np.repeat(sim.X, weight, axis=0), np.repeat(sim.y, weight)
+    weight = np.where(sim.labels == 0, 9, 1)   # uneven: without weights the gate is another
     fit = fitted(sim, sample_weight=weight)
-    weighted = mf.bootstrap(fit, sim.X, sim.y, 100, sample_weight=weight, random_state=0)
-    plain = mf.bootstrap(fit, X, y, 100, random_state=1)
-    ratio = np.sqrt(np.diagonal(weighted.covariance) / np.diagonal(plain.covariance))
-    assert np.abs(ratio.mean() - 1.0) < 0.12
+    weighted = mf.bootstrap(fit, sim.X, sim.y, 60, sample_weight=weight, random_state=0)
+    found = mf.infer(fit, sim.X, sim.y, sample_weight=weight)
+    std_err = np.sqrt(np.diagonal(found.covariance))
+    assert (np.abs(weighted.replicates.mean(axis=0) - weighted.estimates) < 0.7 * std_err).all()
+    assert np.abs((weighted.replicates.std(axis=0) / std_err).mean() - 1.0) < 0.15
     with pytest.raises(ValueError, match="adds up to 1; weights count rows"):
         mf.bootstrap(fit, sim.X, sim.y, 5, sample_weight=weight / weight.sum())
     with pytest.raises(ValueError, match="in whole numbers"):
@@ -725,7 +745,7 @@ def test_bootstrap_of_weighted_rows():
 
 
 @pytest.mark.parametrize("how", ["held noise", "shared", "gate alone", "gate features"])
-def test_bootstrap_refits_as_the_fit_was(how):
+def test_bootstrap_refits_as_the_fit_was(how, monkeypatch):
     """Kills: a noise that moves though held, experts that move in a fit of the gate."""
     sim = simulated()
     given = {"gate_features": sim.X[:, :1] ** 2} if how == "gate features" else {}
@@ -735,10 +755,34 @@ def test_bootstrap_refits_as_the_fit_was(how):
         fit = mf.fit(sim.X, sim.y, 2, random_state=0, **given)
     else:
         fit = fitted(sim, noise=0.2 if how == "held noise" else "shared")
-    boot = mf.bootstrap(fit, sim.X, sim.y, 4, random_state=0, **given)
-    assert boot.replicates.shape == (4, fit.n_parameters)
+    refits = []
+    for name in ("fit_em", "fit_gate"):
+        refit = getattr(mf, name)
+
+        def spy(*rows, refit=refit, **options):
+            refits.append(refit(*rows, **options))
+            return refits[-1]
+
+        monkeypatch.setattr(sys.modules["moe_fast.bootstrap"], name, spy)
+    boot = mf.bootstrap(fit, sim.X, sim.y, 3, random_state=0, **given)
+    for refit in refits:
+        assert (refit.noise, refit.fit_intercept, refit.gate_intercept, refit.experts_held) == (
+            fit.noise, fit.fit_intercept, fit.gate_intercept, fit.experts_held
+        )
+    if how == "held noise":
+        assert refits[0].model.noise_std.tolist() == [0.2, 0.2]
+    assert boot.replicates.shape == (3, fit.n_parameters)
     assert boot.parameter_names == mf.infer(fit, sim.X, sim.y, **given).parameter_names
     assert (boot.replicates.std(axis=0) > 0).all()
+
+
+def test_bootstrap_warns_once():
+    """Kills: a warning a refit."""
+    sim = simulated()
+    with pytest.warns(mf.ConvergenceWarning, match="3 of 3 refits did not converge") as caught:
+        boot = mf.bootstrap(fitted(sim), sim.X, sim.y, 3, max_iter=1, random_state=0)
+    assert len(caught) == 1
+    assert boot.n_not_converged == 3
 
 
 def test_bootstrap_progress_and_stopping(capsys):
@@ -762,6 +806,18 @@ def test_bootstrap_progress_and_stopping(capsys):
         mf.bootstrap(fit, sim.X, sim.y, 10, progress="yes")
     with pytest.raises(ValueError, match="n_resamples must be at least 2"):
         mf.bootstrap(fit, sim.X, sim.y, 1)
+
+
+def test_bootstrap_of_a_constant_column():
+    """Whose coefficient every refit has at zero. Kills: a warning of a division."""
+    sim = simulated()
+    X = np.column_stack([sim.X[:, 0], np.zeros(len(sim.y))])
+    with pytest.warns(mf.CollinearityWarning, match="column 1 of X"):
+        fit = mf.fit(X, sim.y, 1)
+    assert fit.model.coef[0, 1] == 0.0
+    boot = mf.bootstrap(fit, X, sim.y, 3, random_state=0)
+    assert boot.standard_errors.coef[0, 1] == 0.0
+    assert np.isnan(boot.z_values.coef[0, 1])
 
 
 def test_bootstrap_interrupted():
