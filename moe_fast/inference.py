@@ -82,6 +82,8 @@ class FreeParameters:
     fit_intercept, gate_intercept : bool
     experts_held : bool
         True: the gate alone was fitted.
+    n_redundant : int
+        How many of the numbers are coefficients of redundant columns, which a fit does not count.
     """
 
     model: MixtureOfExperts
@@ -89,6 +91,7 @@ class FreeParameters:
     fit_intercept: bool = True
     gate_intercept: bool = True
     experts_held: bool = False
+    n_redundant: int = 0
 
     @classmethod
     def check(cls, fit: FitResult | MixtureOfExperts, **overrides: Any) -> FreeParameters:
@@ -97,7 +100,12 @@ class FreeParameters:
             raise TypeError(f"fit must be a FitResult or a MixtureOfExperts, got {type(fit).__name__}")
         model = fit.model if isinstance(fit, FitResult) else fit
         known = {name: getattr(fit, name) for name in overrides} if isinstance(fit, FitResult) else {}
-        free = cls(model, **known | {name: value for name, value in overrides.items() if value is not None})
+        known |= {name: value for name, value in overrides.items() if value is not None}
+        n_redundant = 0
+        if isinstance(fit, FitResult):
+            of_experts = 0 if known["experts_held"] else model.n_experts * len(fit.redundant_features)
+            n_redundant = of_experts + (model.n_experts - 1) * len(fit.redundant_gate_features)
+        free = cls(model, **known, n_redundant=n_redundant)
         check_choice(free.noise, "noise", NOISES)
         for name in ("fit_intercept", "gate_intercept", "experts_held"):
             if not isinstance(getattr(free, name), bool | np.bool_):
@@ -329,7 +337,7 @@ class Estimates(ABC):
         return 2.0 * scipy.special.ndtr(-np.abs(self._z))
 
     def _header(self) -> tuple[tuple[str, str], ...]:
-        model, n_parameters = self.model, self.free.n_parameters
+        model, n_parameters = self.model, self.free.n_parameters - self.free.n_redundant
         aic = 2 * n_parameters - 2 * self.log_likelihood
         bic = n_parameters * np.log(self.n_samples) - 2 * self.log_likelihood
         noise = "held" if self.free.experts_held else self.free.noise.replace("_", " ")

@@ -419,6 +419,7 @@ def test_dependent_columns(column, lost, covariance):
     found = warned("undetermined by these rows.*expert 1: x2", fit, X, sim.y, covariance=covariance)
     blocks = "expert 1", "expert 2", "gate 1"
     assert set(found.undetermined) == {f"{block}: {name}" for block in blocks for name in lost}
+    assert dict(found.summary().header)["AIC"] == f"{fit.aic:.2f}"   # redundant columns are not counted
     without = mf.infer(fitted(sim), sim.X, sim.y, covariance=covariance).standard_errors
     np.testing.assert_allclose(found.standard_errors.coef[:, 1], without.coef[:, 1], rtol=1e-4)
     np.testing.assert_allclose(found.standard_errors.noise_std, without.noise_std, rtol=1e-4)
