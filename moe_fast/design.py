@@ -116,6 +116,11 @@ class Design:
             self.gate_standard = _standard(*columns, gate_intercept)
 
     @property
+    def is_single(self) -> bool:
+        """Whether the rows are float32."""
+        return self.rows.X.dtype == np.float32
+
+    @property
     def n_columns(self) -> int:
         """Columns of the experts' design: p."""
         return self.standard.shape[1] + self.fit_intercept
@@ -180,7 +185,8 @@ class Design:
         ----------
         parameters : Parameters
         want : int
-            Any of `_em.EXPERT_GRAM`, `_em.GATE_GRAM`, `_em.INFORMATION`, `_em.ENTROPY`, added.
+            Any of `_em.EXPERT_GRAM`, `_em.GATE_GRAM`, `_em.INFORMATION`, `_em.ENTROPY`, added; with `_em.SINGLE` the
+            matrices have seven digits.
         resp : ndarray of shape (n_samples, n_experts), optional
             Filled with the responsibilities.
         linear : bool

@@ -35,6 +35,7 @@ NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alo
 _CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
 _CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
+_SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
 _TINY = 1e-150           # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = 1e-12         # share of the weight below which an expert holds nothing
@@ -206,7 +207,7 @@ def _next_step(
         step = _newton_step(current, objective, pace.curvature)
         if pace.still_good(step):
             return current, step
-    current = _with_sums(design, current, objective, _em.INFORMATION)
+    current = _with_sums(design, current, objective, _em.INFORMATION | pace.precision)
     pace.take_curvature(
         Curvature.factor(
             hessian(current.sums, current.parameters, objective), scales(current.sums, current.parameters, objective)
@@ -229,7 +230,8 @@ def _em_step(current: Outcome, objective: Objective, design: Design, smallest_no
     linear = design.activation.code == Code.LINEAR
     # Linear: the residual squares at the new coefficients, exactly. Others: those at the old ones, an upper bound
     # if the step lowers them; the next iteration takes up the rest.
-    squares = np.maximum(sums.sum_squares - explained, 0.0) if linear else sums.sum_squares
+    least = _SINGLE_ERROR * sums.sum_squares if design.is_single else 0.0
+    squares = np.maximum(sums.sum_squares - explained, least) if linear else sums.sum_squares
     # Far enough below smallest_noise to be noticed as collapsed, with densities that are still numbers.
     noise_std = _update_noise(squares, sums.weight, parameters.noise_std, objective, 0.5 * smallest_noise)
     promise += _noise_promise(noise_std, parameters.noise_std, sums.weight, objective)
@@ -386,6 +388,8 @@ class _Pace:
     ) -> None:
         k = start.n_experts
         n_free = start.gate.size + (start.expert.size + k if objective.move_experts else 0)
+        # Curvatures are what steps are made of, not what judges them: those of float32 rows need no more digits.
+        self.precision = _em.SINGLE if design.is_single else 0
         self.newton_allowed = newton and n_free <= NEWTON_PARAMETERS
         self.has_kinks = design.activation.code == Code.LEAKY_RELU
         em_work = _E_STEP_WORK + k + k * (k - 1) // 2
@@ -416,7 +420,7 @@ class _Pace:
         """The sums that the next step needs."""
         if self.use_newton:
             return 0
-        return _EM_SUMS | _em.MAJORISED if self.majorise else _EM_SUMS
+        return _EM_SUMS | self.precision | (_em.MAJORISED if self.majorise else 0)
 
     def leap(self) -> _Step | None:
         """An extrapolation, where EM's last steps were two slow ones."""

@@ -67,10 +67,10 @@ cdef extern from "em_problem.h" nogil:
     em_layout em_layout_of(const em_problem *) noexcept
     Py_ssize_t em_scratch_rows(const em_problem *) noexcept
     const em_kernels *em_kernels_for(int isa) noexcept
-    const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED
+    const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
 
 EXPERT_GRAM, GATE_GRAM, INFORMATION = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION
-ENTROPY, MAJORISED = WANT_ENTROPY, WANT_MAJORISED
+ENTROPY, MAJORISED, SINGLE = WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
 
 cdef int ISA = max(isa_selected(), 0)
 

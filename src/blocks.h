@@ -10,6 +10,7 @@
 enum {
     TILE_ROWS = 256,
     TILE_STRIDE = 264, /* a line more than 256: rows a power of two apart would share a few sets of the cache */
+    NARROW_STRIDE = 272, /* the same for numbers in single precision */
     MOST_RIGHT = 6,    /* right rows of a register tile (for_each_isa.h), the most of any instruction set */
     MOST_BLOCKS = 64,  /* keep 8 threads busy to the end */
     FEWEST_BLOCKS = 8

@@ -4,11 +4,22 @@
 
 #include "tile.h"
 
+#define em_design MF_NAME(em_design)
+typedef struct {
+    ptrdiff_t n_columns;
+    double *wide;
+    float *narrow;
+} em_design;
+
 /* Scratch of one tile. Row j of a (k, TILE_STRIDE) array belongs to expert j. */
 #define em_tile MF_NAME(em_tile)
 typedef struct {
     ptrdiff_t n_rows, padded; /* padded to whole vectors, with weight zero */
-    double *design, *gate_design, *panel;
+    ptrdiff_t narrow_padded;  /* padded to whole vectors in single precision */
+    int single;               /* Grams are in single precision */
+    em_design experts, gates; /* one and the same unless the gate has features of its own */
+    double *design, *gate_design, *panel; /* the designs in double precision; scratch of a weighted Gram */
+    float *narrow_product;
     double *mean, *slope, *bend;         /* g, g', g'' at the linear predictors */
     double *residual, *resp, *gate_proba;
     double *expert_score, *gate_score;   /* w r g' e; w (r - pi) */
@@ -28,6 +39,13 @@ static em_tile lay_out_scratch(const em_problem *s, const em_layout *o, double *
     if (s->Z) t.gate_design = scratch, scratch += o->q * TILE_STRIDE;
     t.panel = scratch, scratch += MOST_RIGHT * TILE_STRIDE;
     for (size_t b = 0; b < sizeof blocks / sizeof *blocks; b++) *blocks[b] = scratch, scratch += k * TILE_STRIDE;
+    float *narrow = (float *)scratch;
+    ptrdiff_t n_narrow = o->p + (s->Z ? o->q : 0) + 1;
+    t.single = (s->want & WANT_SINGLE) != 0;
+    t.experts = (em_design){o->p, t.design, narrow};
+    t.gates = s->Z ? (em_design){o->q, t.gate_design, narrow + o->p * NARROW_STRIDE} : t.experts;
+    t.narrow_product = narrow + (n_narrow - 1) * NARROW_STRIDE;
+    scratch += (n_narrow * NARROW_STRIDE / 2 + TILE_STRIDE - 1) / TILE_STRIDE * TILE_STRIDE;
     t.y = scratch, t.weight = t.y + TILE_STRIDE, t.product = t.weight + TILE_STRIDE;
     return t;
 }
@@ -50,12 +68,30 @@ static void load_tile(const em_problem *s, ptrdiff_t first, em_tile *t) {
     load_design(s, s->X, s->n_features, s->expert_intercept, s->shift, s->scale, first, t, t->design);
     if (s->Z)
         load_design(s, s->Z, s->n_gate_features, s->gate_intercept, s->gate_shift, s->gate_scale, first, t, t->gate_design);
+    if (t->single) {
+        narrow_design(t->design, t->experts.n_columns, t->padded, t->narrow_padded, t->experts.narrow);
+        if (s->Z) narrow_design(t->gate_design, t->gates.n_columns, t->padded, t->narrow_padded, t->gates.narrow);
+    }
     for (ptrdiff_t i = 0; i < t->n_rows; i++) {
         t->y[i] = s->y[first + i];
         t->weight[i] = s->weight ? s->weight[first + i] : 1.0;
     }
     fill(t->y + t->n_rows, 0.0, t->padded - t->n_rows);
     fill(t->weight + t->n_rows, 0.0, t->padded - t->n_rows);
+}
+
+/* out += left diag(product) right', the lower triangle where both are one design. */
+#define add_gram MF_NAME(add_gram)
+static void add_gram(const em_tile *t, const em_design *left, const em_design *right, double *out) {
+    int lower = left->wide == right->wide;
+    if (!t->single) {
+        weighted_gram_f64(left->wide, left->n_columns, t->product, right->wide, right->n_columns, lower, t->padded,
+                          t->panel, out, 1.0, NULL);
+        return;
+    }
+    double unit = narrow_weights(t->product, t->padded, t->narrow_padded, t->narrow_product);
+    weighted_gram_f32(left->narrow, left->n_columns, t->narrow_product, right->narrow, right->n_columns, lower,
+                      t->narrow_padded, (float *)t->panel, out, unit, NULL);
 }
 
 /* columns (n_rows, k) of the caller -> rows (k, TILE_STRIDE) of the tile */
@@ -181,8 +217,8 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
         sums[o->gate_weight + j] += vsum(gate_weight);
         sums[o->sum_squares + j] += vsum(squares);
     }
-    inner_products(t->expert_score, k, t->design, p, t->padded, sums + o->expert_gradient);
-    inner_products(t->gate_score, k - 1, t->gate_design, q, t->padded, sums + o->gate_gradient);
+    inner_products_f64(t->expert_score, k, t->design, p, t->padded, sums + o->expert_gradient);
+    inner_products_f64(t->gate_score, k - 1, t->gate_design, q, t->padded, sums + o->gate_gradient);
 
     int majorised = s->activation == ACTIVATION_LEAKY_RELU && s->want & WANT_MAJORISED;
     if (s->want & WANT_EXPERT_GRAM)
@@ -192,8 +228,7 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
                 vd wr = vload(t->weight + i) * vload(t->resp + at), slope = linear ? vset(1.0) : vload(t->slope + at);
                 vstore(t->product + i, wr * (majorised ? vload(t->bend + at) : slope * slope));
             }
-            weighted_gram(t->design, p, t->product, t->design, p, 1, t->padded, t->panel,
-                          sums + o->expert_gram + j * p * p, NULL);
+            add_gram(t, &t->experts, &t->experts, sums + o->expert_gram + j * p * p);
         }
 
     if (s->want & WANT_GATE_GRAM)
@@ -203,8 +238,7 @@ static void em_sums(const em_problem *s, const em_layout *o, const em_tile *t, d
                     vd pi_j = vload(t->gate_proba + j * TILE_STRIDE + i), pi_l = vload(t->gate_proba + l * TILE_STRIDE + i);
                     vstore(t->product + i, vload(t->weight + i) * pi_j * ((j == l ? 1.0 : 0.0) - pi_l));
                 }
-                weighted_gram(t->gate_design, q, t->product, t->gate_design, q, 1, t->padded, t->panel,
-                              sums + o->gate_gram + pair * q * q, NULL);
+                add_gram(t, &t->gates, &t->gates, sums + o->gate_gram + pair * q * q);
             }
 }
 
@@ -216,7 +250,6 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
     ptrdiff_t k = s->n_experts, p = o->p, q = o->q;
     int linear = s->activation == ACTIVATION_LINEAR;
     const double *design = t->design, *gate_design = t->gate_design;
-    int same = design == gate_design; /* then every Gram is symmetric, that of an expert with a gate row too */
 
     for (ptrdiff_t j = 0; j < k; j++) {
         double precision = precision_root[j] * precision_root[j];
@@ -244,8 +277,7 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 }
                 vstore(t->product + i, vload(t->weight + i) * r * value);
             }
-            weighted_gram(design, p, t->product, design, p, 1, t->padded, t->panel,
-                          sums + o->info_expert + pair * p * p, NULL);
+            add_gram(t, &t->experts, &t->experts, sums + o->info_expert + pair * p * p);
         }
         for (ptrdiff_t l = 0; l < k - 1; l++) { /* expert j and sigma j, gate row l */
             for (ptrdiff_t i = 0; i < t->padded; i += VLEN) {
@@ -254,9 +286,8 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 vstore(t->product + i, wr * vload(pull_j + i));
                 vstore(t->joint + i, wr * vload(spread_j + i));
             }
-            weighted_gram(design, p, t->product, gate_design, q, same, t->padded, t->panel,
-                          sums + o->info_cross + (j * (k - 1) + l) * p * q, NULL);
-            inner_products(t->joint, 1, gate_design, q, t->padded, sums + o->info_gate_noise + (j * (k - 1) + l) * q);
+            add_gram(t, &t->experts, &t->gates, sums + o->info_cross + (j * (k - 1) + l) * p * q);
+            inner_products_f64(t->joint, 1, gate_design, q, t->padded, sums + o->info_gate_noise + (j * (k - 1) + l) * q);
         }
         for (ptrdiff_t l = 0; l < k; l++) { /* expert j, sigma l; sigma j, sigma l */
             vd noise = vset(0.0);
@@ -271,7 +302,7 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 vstore(t->product + i, wr * mixed);
                 noise += wr * pure;
             }
-            inner_products(t->product, 1, design, p, t->padded, sums + o->info_expert_noise + (j * k + l) * p);
+            inner_products_f64(t->product, 1, design, p, t->padded, sums + o->info_expert_noise + (j * k + l) * p);
             sums[o->info_noise + j * k + l] += vsum(noise);
         }
     }
@@ -283,8 +314,7 @@ static void information_sums(const em_problem *s, const em_layout *o, const em_t
                 if (j == l) value += r_j - pi_j;
                 vstore(t->product + i, vload(t->weight + i) * value);
             }
-            weighted_gram(gate_design, q, t->product, gate_design, q, 1, t->padded, t->panel,
-                          sums + o->info_gate + pair * q * q, NULL);
+            add_gram(t, &t->gates, &t->gates, sums + o->info_gate + pair * q * q);
         }
 }
 
@@ -301,6 +331,7 @@ static void em_rows(const em_problem *s, ptrdiff_t first, ptrdiff_t last, double
     for (; first < last; first += TILE_ROWS) {
         t.n_rows = MF_MIN(TILE_ROWS, last - first);
         t.padded = (t.n_rows + VLEN - 1) / VLEN * VLEN;
+        t.narrow_padded = (t.n_rows + 2 * VLEN - 1) / (2 * VLEN) * (2 * VLEN);
         load_tile(s, first, &t);
         if (s->activation == ACTIVATION_CUSTOM) {
             take_columns(s->mean + first * k, k, &t, t.mean);

@@ -12,6 +12,7 @@ enum {
     WANT_GATE_GRAM = 2,   /* curvature of its gate part */
     WANT_INFORMATION = 4, /* second derivative of the log-likelihood itself */
     WANT_ENTROPY = 8,     /* of the responsibilities */
+    WANT_SINGLE = 32,     /* weighted Grams in single precision: a curvature to step by, of X in single precision */
     WANT_MAJORISED = 16   /* expert_gram of (leaky) ReLU experts as an upper bound that holds across their kinks */
 };
 
@@ -86,7 +87,9 @@ static inline em_layout em_layout_of(const em_problem *s) {
 static inline ptrdiff_t em_scratch_rows(const em_problem *s) {
     ptrdiff_t p = s->n_features + s->expert_intercept, q = s->n_gate_features + s->gate_intercept;
     ptrdiff_t per_expert = (2 * s->n_experts + TILE_STRIDE - 1) / TILE_STRIDE; /* 1 / sigma, log of the norm */
-    return p + (s->Z ? q : 0) + MOST_RIGHT + 11 * s->n_experts + 3 + per_expert;
+    ptrdiff_t narrow = p + (s->Z ? q : 0) + 1; /* of NARROW_STRIDE numbers in single precision */
+    narrow = (narrow * NARROW_STRIDE / 2 + TILE_STRIDE - 1) / TILE_STRIDE;
+    return narrow + p + (s->Z ? q : 0) + MOST_RIGHT + 11 * s->n_experts + 3 + per_expert;
 }
 
 /* Adds the sums over rows [first, last) to `sums`. */

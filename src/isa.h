@@ -53,5 +53,7 @@ static inline double *aligned(double *p) { return (double *)(((uintptr_t)p + 63)
 #define MF_GLUE_(name, isa) name##_##isa
 #define MF_GLUE(name, isa) MF_GLUE_(name, isa)
 #define MF_NAME(name) MF_GLUE(name, MF_ISA)
+#define MF_GLUE3_(name, kind, isa) name##_##kind##_##isa
+#define MF_GLUE3(name, kind, isa) MF_GLUE3_(name, kind, isa)
 
 #endif

@@ -94,8 +94,8 @@ static void second_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last
     for (; first < last; first += TILE_ROWS) {
         moment_tile t = load_moment_tile(s, first, last, scratch);
         upcoming next = next_tile(s, first, last);
-        weighted_gram(t.design, d, t.c, t.design, d, 1, t.padded, t.other, sums, d < SPREAD ? NULL : &next);
-        inner_products(t.c, 1, t.design, d, t.padded, sums + d * d);
+        weighted_gram_f64(t.design, d, t.c, t.design, d, 1, t.padded, t.other, sums, 1.0, d < SPREAD ? NULL : &next);
+        inner_products_f64(t.c, 1, t.design, d, t.padded, sums + d * d);
         sums[d * d + d] += sum_tile(t.c, t.padded);
     }
 }

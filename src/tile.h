@@ -102,7 +102,6 @@ static inline __attribute__((always_inline)) void predictors_tile(const double *
                                                                   const double *coef, ptrdiff_t n_out, ptrdiff_t padded,
                                                                   double *restrict out, const char *next) {
     for (ptrdiff_t i = 0; i < padded; i += VLEN) {
-
         vd sum[4];
 #pragma GCC unroll 4
         for (int j = 0; j < n_out; j++) sum[j] = vset(0.0);
@@ -131,91 +130,60 @@ static void predictors(const double *design, ptrdiff_t n_columns, const double *
     }
 }
 
-/* out[a][b] += sum_i left[a][i] right[b][i] for a < mr, b < nr: the register tile. Sizes are literals at each call. */
-#define inner_tile MF_NAME(inner_tile)
-static inline __attribute__((always_inline)) void inner_tile(const double *left, const double *right, ptrdiff_t padded,
-                                                             double *out, ptrdiff_t out_stride, const int mr,
-                                                             const int nr) {
-    vd sum[MF_MR][MF_NR];
-#pragma GCC unroll 8
-    for (int a = 0; a < mr; a++)
-#pragma GCC unroll 8
-        for (int b = 0; b < nr; b++) sum[a][b] = vset(0.0);
-    for (ptrdiff_t i = 0; i < padded; i += VLEN) {
-        vd r[MF_NR];
-#pragma GCC unroll 8
-        for (int b = 0; b < nr; b++) r[b] = vload(right + b * TILE_STRIDE + i);
-#pragma GCC unroll 8
-        for (int a = 0; a < mr; a++) {
-            vd l = vload(left + a * TILE_STRIDE + i);
-#pragma GCC unroll 8
-            for (int b = 0; b < nr; b++) sum[a][b] += l * r[b];
-        }
-    }
-#pragma GCC unroll 8
-    for (int a = 0; a < mr; a++)
-#pragma GCC unroll 8
-        for (int b = 0; b < nr; b++) out[a * out_stride + b] += vsum(sum[a][b]);
-}
-
-/* One panel of nr right rows against n_left left rows. */
-#define inner_panel MF_NAME(inner_panel)
-static inline __attribute__((always_inline)) void inner_panel(const double *left, ptrdiff_t n_left, const double *right,
-                                                              ptrdiff_t padded, double *out, ptrdiff_t out_stride,
-                                                              upcoming *next, const int nr) {
-    ptrdiff_t a = 0;
-    for (; a + MF_MR <= n_left; a += MF_MR) {
-        inner_tile(left + a * TILE_STRIDE, right, padded, out + a * out_stride, out_stride, MF_MR, nr);
-        if (next) ask_for(next);
-    }
-    left += a * TILE_STRIDE;
-    out += a * out_stride;
-    switch (n_left - a) {
-        case 1: inner_tile(left, right, padded, out, out_stride, 1, nr); break;
-        case 2: inner_tile(left, right, padded, out, out_stride, 2, nr); break;
-        case 3: inner_tile(left, right, padded, out, out_stride, 3, nr); break;
-        default: break;
-    }
-}
-
-#define inner_panels MF_NAME(inner_panels)
-static void inner_panels(const double *left, ptrdiff_t n_left, const double *right, ptrdiff_t n_right, ptrdiff_t padded,
-                         double *out, ptrdiff_t out_stride, upcoming *next) {
-    switch (MF_MIN(n_right, MF_NR)) {
-        case 1: inner_panel(left, n_left, right, padded, out, out_stride, next, 1); break;
-        case 2: inner_panel(left, n_left, right, padded, out, out_stride, next, 2); break;
-        case 3: inner_panel(left, n_left, right, padded, out, out_stride, next, 3); break;
-#if MF_NR > 3
-        case 4: inner_panel(left, n_left, right, padded, out, out_stride, next, 4); break;
-        case 5: inner_panel(left, n_left, right, padded, out, out_stride, next, 5); break;
-        default: inner_panel(left, n_left, right, padded, out, out_stride, next, MF_NR); break;
+#ifndef TILE_SUMS
+#define TILE_SUMS ((MF_MR * MF_NR + VLEN - 1) / VLEN * VLEN)
 #endif
+
+#define MF_KIND f64
+#define MF_REAL double
+#define MF_VECTOR vd
+#define MF_STRIDE TILE_STRIDE
+#include "gram.h"
+#undef MF_KIND
+#undef MF_REAL
+#undef MF_VECTOR
+#undef MF_STRIDE
+
+#define MF_KIND f32
+#define MF_REAL float
+#define MF_VECTOR vs
+#define MF_STRIDE NARROW_STRIDE
+#include "gram.h"
+#undef MF_KIND
+#undef MF_REAL
+#undef MF_VECTOR
+#undef MF_STRIDE
+
+#define weighted_gram_f64 MF_NAME(weighted_gram_f64)
+#define weighted_gram_f32 MF_NAME(weighted_gram_f32)
+#define inner_products_f64 MF_NAME(inner_products_f64)
+
+/* A design in single precision; zeros in [padded, narrow_padded). */
+#define narrow_design MF_NAME(narrow_design)
+static void narrow_design(const double *restrict design, ptrdiff_t n_columns, ptrdiff_t padded, ptrdiff_t narrow_padded,
+                          float *restrict narrow) {
+    for (ptrdiff_t a = 0; a < n_columns; a++, design += TILE_STRIDE, narrow += NARROW_STRIDE) {
+        for (ptrdiff_t i = 0; i < padded; i += VLEN) vstore_f32(narrow + i, vload(design + i));
+        for (ptrdiff_t i = padded; i < narrow_padded; i++) narrow[i] = 0.0f;
     }
 }
 
-/* out (n_left, n_right) += left right' */
-#define inner_products MF_NAME(inner_products)
-static void inner_products(const double *left, ptrdiff_t n_left, const double *right, ptrdiff_t n_right,
-                           ptrdiff_t padded, double *out) {
-    for (ptrdiff_t b = 0; b < n_right; b += MF_NR)
-        inner_panels(left, n_left, right + b * TILE_STRIDE, n_right - b, padded, out + b, n_right, NULL);
-}
-
-/* out (n_left, n_right) += left diag(weight) right'. With lower != 0 (left and right are then one design) only entries
- * with a >= b are wanted; a few above the diagonal are written too, and mean nothing. panel, scratch of MF_NR arrays,
- * holds weighted rows of right. next, if not NULL, is asked for between register tiles. */
-#define weighted_gram MF_NAME(weighted_gram)
-static void weighted_gram(const double *left, ptrdiff_t n_left, const double *weight, const double *right,
-                          ptrdiff_t n_right, int lower, ptrdiff_t padded, double *restrict panel, double *out,
-                          upcoming *next) {
-    for (ptrdiff_t b = 0; b < n_right; b += MF_NR) {
-        ptrdiff_t first = lower ? b : 0;
-        for (ptrdiff_t c = 0; c < MF_MIN(MF_NR, n_right - b); c++)
-            for (ptrdiff_t i = 0; i < padded; i += VLEN)
-                vstore(panel + c * TILE_STRIDE + i, vload(weight + i) * vload(right + (b + c) * TILE_STRIDE + i));
-        inner_panels(left + first * TILE_STRIDE, n_left - first, panel, n_right - b, padded, out + first * n_right + b,
-                     n_right, next);
+/* Weights in single precision, in units of their largest, which is returned: weights of any size stay numbers. What is
+ * below 1e-30 of it is as nothing, and would be slow as a subnormal number. */
+#define narrow_weights MF_NAME(narrow_weights)
+static double narrow_weights(const double *restrict weight, ptrdiff_t padded, ptrdiff_t narrow_padded,
+                             float *restrict narrow) {
+    vd largest = vset(0.0);
+    for (ptrdiff_t i = 0; i < padded; i += VLEN) largest = vmax(largest, vmax(vload(weight + i), -vload(weight + i)));
+    double unit = 0.0;
+    for (int l = 0; l < VLEN; l++) unit = largest[l] > unit ? largest[l] : unit;
+    double inverse = unit > 0.0 ? 1.0 / unit : 0.0;
+    for (ptrdiff_t i = 0; i < padded; i += VLEN) {
+        vd w = vload(weight + i) * inverse;
+        vstore_f32(narrow + i, vselect(vmax(w, -w) < vset(1e-30), vset(0.0), w));
     }
+    for (ptrdiff_t i = padded; i < narrow_padded; i++) narrow[i] = 0.0f;
+    return unit;
 }
 
 /* sum_i x[i], over whole vectors */

@@ -22,6 +22,16 @@ typedef float vf_unaligned __attribute__((vector_size(MF_VBYTES / 2), aligned(4)
 #define vload_f32 MF_NAME(vload_f32)
 static inline vd vload_f32(const float *p) { return __builtin_convertvector(*(const vf_unaligned *)p, vd); }
 
+#define vs MF_NAME(vs)
+#define vs_unaligned MF_NAME(vs_unaligned)
+#define vs_half MF_NAME(vs_half)
+typedef float vs __attribute__((vector_size(MF_VBYTES)));
+typedef float vs_unaligned __attribute__((vector_size(MF_VBYTES), aligned(4), may_alias));
+typedef float vs_half __attribute__((vector_size(MF_VBYTES / 2)));
+
+#define vstore_f32 MF_NAME(vstore_f32)
+static inline void vstore_f32(float *p, vd v) { *(vf_unaligned *)p = __builtin_convertvector(v, vs_half); }
+
 #define vset MF_NAME(vset)
 static inline vd vset(double s) { return s - (vd){0}; }
 
@@ -55,6 +65,65 @@ static inline double vsum(vd v) {
 #else
     return v[0] + v[1];
 #endif
+}
+
+/* The same operations by the kind of number, for gram.h. */
+#define load_f64 MF_NAME(load_f64)
+#define load_f32 MF_NAME(load_f32)
+#define store_f64 MF_NAME(store_f64)
+#define store_f32 MF_NAME(store_f32)
+static inline vd load_f64(const double *p) { return vload(p); }
+static inline vs load_f32(const float *p) { return *(const vs_unaligned *)p; }
+static inline void store_f64(double *p, vd v) { vstore(p, v); }
+static inline void store_f32(float *p, vs v) { *(vs_unaligned *)p = v; }
+
+/* Lane j of the result is the sum of the lanes of r[j], for j < VLEN: neighbours are exchanged at distance 1, 2, 4 as in
+ * a transposition, and added. In single precision that is done in both halves of the vectors, which are then added as
+ * double. */
+#define FOLD(distance, low, high)                                               \
+    for (int a = 0; a < VLEN; a += 2 * distance)                                \
+        r[a] = __builtin_shufflevector(r[a], r[a + distance], FOLD_LANES low) + \
+               __builtin_shufflevector(r[a], r[a + distance], FOLD_LANES high);
+#define FOLD_LANES(...) __VA_ARGS__
+#define sums_f64 MF_NAME(sums_f64)
+static inline __attribute__((always_inline)) vd sums_f64(vd r[VLEN]) {
+#if VLEN == 8
+#pragma GCC unroll 8
+    FOLD(1, (0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15))
+#pragma GCC unroll 8
+    FOLD(2, (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+    FOLD(4, (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+#elif VLEN == 4
+#pragma GCC unroll 4
+    FOLD(1, (0, 4, 2, 6), (1, 5, 3, 7))
+    FOLD(2, (0, 1, 4, 5), (2, 3, 6, 7))
+#else
+    FOLD(1, (0, 2), (1, 3))
+#endif
+    return r[0];
+}
+
+#define sums_f32 MF_NAME(sums_f32)
+static inline __attribute__((always_inline)) vd sums_f32(vs r[VLEN]) {
+#if VLEN == 8
+#pragma GCC unroll 8
+    FOLD(1, (0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+         (1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#pragma GCC unroll 8
+    FOLD(2, (0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+         (2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    FOLD(4, (0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+         (4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+#elif VLEN == 4
+#pragma GCC unroll 4
+    FOLD(1, (0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15))
+    FOLD(2, (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+#else
+    FOLD(1, (0, 4, 2, 6), (1, 5, 3, 7))
+#endif
+    vs_half half[2];
+    memcpy(half, r, sizeof half);
+    return __builtin_convertvector(half[0], vd) + __builtin_convertvector(half[1], vd);
 }
 
 #define ROUND_SHIFT 6755399441055744.0 /* 1.5 * 2^52: adding it rounds to an integer, left in the low bits */

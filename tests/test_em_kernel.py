@@ -85,6 +85,44 @@ def test_bound_across_the_kink(activation):
             assert np.array_equal(getattr(sums, name), value)
 
 
+@pytest.mark.parametrize("n_gate_features", [None, 3])
+@pytest.mark.parametrize(("n_samples", "n_features"), [(3, 4), (17, 1), (255, 5), (257, 8), (1300, 21)])
+def test_grams_in_single_precision(n_samples, n_features, n_gate_features):
+    """Weighted Grams to seven digits of their absolute terms, everything else to the bit.
+
+    Kills: a column or a row lost in the narrow tile, the unit of the weights left out, the gate's design for the
+    experts', gradients in single precision.
+    """
+    own = {} if n_gate_features is None else {"n_gate_features": n_gate_features}
+    design, parameters = problem(n_samples, n_features, 3, activation="tanh", weighted=True, dtype=np.float32, **own)
+    want = EVERYTHING
+    exact, single = vars(design.run(parameters, want)), vars(design.run(parameters, want | _em.SINGLE))
+    v, sizes = row_values(design, parameters), sums_of_sizes(design, parameters)
+    for name in ("expert_gram", "gate_gram"):
+        assert_within(single[name], exact[name], sizes[name], name, u=2e-7)
+    assert not np.array_equal(single["expert_gram"], exact["expert_gram"])
+    largest = np.abs(v.D).max() * max(np.abs(v.Z).max(), np.abs(v.D).max())
+    for name in ("info_expert", "info_gate", "info_cross"):
+        bound = 1e-6 * n_samples * largest * max(np.abs(exact[name]).max(initial=0.0), 1.0)
+        np.testing.assert_allclose(single[name], exact[name], rtol=0, atol=bound, err_msg=name)
+    for name in vars(design.run(parameters, 0)).keys() | {"info_noise", "info_expert_noise", "info_gate_noise"}:
+        assert np.array_equal(single[name], exact[name]), name
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-40, 1e30, 1e200])
+def test_weights_of_any_size_in_single_precision(size):
+    """Kills: weights that under- or overflow as float32; the unit of one tile used for the next."""
+    design, parameters = problem(700, 5, 2, activation="linear", weighted=True, dtype=np.float32)
+    rows = design.rows
+    sizes = np.where(np.arange(700) < 256, 1.0, 1e-3)   # tiles of different units
+    scaled = Rows(rows.X, rows.y, size * sizes * rows.weight, n_threads=1)
+    plain = Rows(rows.X, rows.y, sizes * rows.weight, n_threads=1)
+    want = GRAMS | _em.SINGLE
+    got = Design(scaled, design.activation, like=design).run(parameters, want)
+    expected = Design(plain, design.activation, like=design).run(parameters, want)
+    np.testing.assert_allclose(got.expert_gram / size, expected.expert_gram, rtol=1e-5, atol=1e-6)
+
+
 def test_custom_activation_equals_the_built_in():
     """Kills: columns of g, g', g'' handed over transposed or shifted by a tile."""
     design, parameters = problem(1000, activation="sigmoid", weighted=True)

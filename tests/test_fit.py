@@ -372,6 +372,20 @@ def test_scaling_and_shifting_y(sim, fitted, scale, shift):
     np.testing.assert_allclose(fit.model.coef, scale * fitted.model.coef, atol=1e-3 * abs(scale))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_tiny_noise_is_found_in_float32(seed):
+    """Kills: an M-step that takes what Grams in single precision say of the residuals after it for exact.
+
+    The first step goes from a noise of one to one of 1e-4; that far down such a Gram says anything, zero too.
+    """
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((3000, 6)).astype(np.float32)
+    noise = 1e-4 * rng.standard_normal(3000)
+    fit = mf.fit_em(X, X @ rng.standard_normal(6) + noise, 1, random_state=seed, n_threads=1)
+    assert not fit.penalised
+    np.testing.assert_allclose(fit.model.noise_std, noise.std(), rtol=0.01)
+
+
 def test_float32_X_is_close_to_float64(sim, fitted):
     fit = mf.fit(sim.X.astype(np.float32), sim.y, 3, random_state=0)
     assert fit.log_likelihood == pytest.approx(fitted.log_likelihood, abs=1e-2)

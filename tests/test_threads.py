@@ -57,18 +57,21 @@ print(len(os.listdir("/proc/self/task")) - before)
 
 
 @needs_openmp
-@pytest.mark.parametrize("activation", ["linear", "tanh"])
-def test_same_bits_of_a_pass(activation):
+@pytest.mark.parametrize(
+    ("activation", "dtype", "want"),
+    [("linear", np.float64, EVERYTHING), ("tanh", np.float64, EVERYTHING), ("tanh", np.float32, EVERYTHING | _em.SINGLE)],
+)
+def test_same_bits_of_a_pass(activation, dtype, want):
     """Kills: block sums added in the order in which threads finish; a scratch that two threads share."""
     assert _threads.has_openmp()
-    design, parameters = problem(N_ROWS, 4, 3, activation=activation, weighted=True, n_gate_features=2)
-    _, size = _em.layout(4, 2, 3, True, True, EVERYTHING)
+    design, parameters = problem(N_ROWS, 4, 3, activation=activation, weighted=True, n_gate_features=2, dtype=dtype)
+    _, size = _em.layout(4, 2, 3, True, True, want)
     assert _em.n_blocks(N_ROWS, size) == 64
     seen = set()
     for _ in range(10):
         for n_threads in THREADS:
             resp = np.empty((N_ROWS, 3))
-            sums = with_threads(design, n_threads).run(parameters, EVERYTHING, resp=resp)
+            sums = with_threads(design, n_threads).run(parameters, want, resp=resp)
             seen.add(b"".join(np.asarray(value).tobytes() for value in [*vars(sums).values(), resp]))
     assert len(seen) == 1
 
