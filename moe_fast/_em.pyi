@@ -8,6 +8,7 @@ GATE_GRAM: int
 INFORMATION: int
 ENTROPY: int
 MAJORISED: int
+SINGLE: int
 
 def n_blocks(n_samples: int, size: int) -> int: ...
 def layout(

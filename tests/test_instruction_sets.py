@@ -57,7 +57,10 @@ def sums_of(tmp_path_factory):
 
 @pytest.mark.parametrize("isa", [isa for isa in INSTRUCTION_SETS if isa != "baseline"])
 def test_same_sums(isa, sums_of):
-    """To 1e-12 of the largest entry, 1e-6 in single precision. Kills: a shuffle, a reduction or a register tile wrong for one width alone."""
+    """To 1e-12 of the largest entry, 1e-6 in single precision.
+
+    Kills: a shuffle, a reduction or a register tile wrong for one width alone.
+    """
     got, want = sums_of(isa), sums_of("baseline")
     assert got.files == want.files
     for name in want.files:

@@ -59,7 +59,11 @@ print(len(os.listdir("/proc/self/task")) - before)
 @needs_openmp
 @pytest.mark.parametrize(
     ("activation", "dtype", "want"),
-    [("linear", np.float64, EVERYTHING), ("tanh", np.float64, EVERYTHING), ("tanh", np.float32, EVERYTHING | _em.SINGLE)],
+    [
+        ("linear", np.float64, EVERYTHING),
+        ("tanh", np.float64, EVERYTHING),
+        ("tanh", np.float32, EVERYTHING | _em.SINGLE),
+    ],
 )
 def test_same_bits_of_a_pass(activation, dtype, want):
     """Kills: block sums added in the order in which threads finish; a scratch that two threads share."""
