@@ -499,6 +499,8 @@ def overall_line(design: Design) -> tuple[FloatArray, float]:
     """
     p = design.n_columns
     line = Parameters(np.zeros((1, p)), np.empty((0, design.n_gate_columns)), np.ones(1))
+    if design.fit_intercept:   # a large offset of y is no scale of its noise
+        line.expert[0, 0] = np.average(design.rows.y, weights=design.rows.weight)
     # Twice: the second time from the solution, so that the residuals are not a difference of large sums.
     least = 0.0
     for _ in range(2):

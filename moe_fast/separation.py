@@ -10,7 +10,7 @@ from .linalg import lower_pairs
 __all__ = ["may_separate", "separated_experts", "separated_pairs"]
 
 _STEEP = 30.0     # log odds a standard deviation of a feature: a gate this steep is a step
-_FLAT = 1e-6      # curvature per row left in the direction of such a gate
+_FLAT = 1e-6      # gain and curvature per row that are nothing, for a gate as steep as _STEEP
 
 
 def may_separate(parameters: Parameters) -> bool:
@@ -60,7 +60,9 @@ def separated_pairs(parameters: Parameters, sums: Sums) -> list[tuple[int, int]]
             if size < _STEEP:
                 continue
             direction = difference / size
-            undecided = -float(direction @ grams[i, j] @ direction)   # sum pi_i pi_j (z . direction)^2
+            # sum pi_i pi_j (z . difference)^2, in units of _STEEP^2. The gate of nearly collinear columns is steep too,
+            # in a direction in which no row lies far out: its log odds are mild, and their squares are not small.
+            undecided = -float(difference @ grams[i, j] @ difference) / _STEEP**2
             shared = min(sums.gate_weight[i], sums.gate_weight[j])
             outward = float(direction @ (slopes[i] - slopes[j])) >= -_FLAT * shared
             if undecided < _FLAT * shared and outward:

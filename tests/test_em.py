@@ -433,6 +433,14 @@ def test_overall_line_takes_no_difference_of_large_sums():
     np.testing.assert_allclose(residual_std, np.sqrt(np.mean(left**2)), rtol=1e-6)
 
 
+def test_overall_line_of_y_far_from_zero():
+    """Kills: an offset of y taken for a scale of its noise, and then of the barrier."""
+    rng = np.random.default_rng(0)
+    X, noise = rng.standard_normal((500, 2)), rng.standard_normal(500)
+    design = Design(Rows(X, 1e9 + X[:, 0] + noise), get_activation("linear"))
+    assert overall_line(design)[1] == pytest.approx(noise.std(), rel=0.02)
+
+
 def test_overall_line_through_every_row_still_leaves_a_scale():
     """Kills: a barrier and a limit of collapse that are zero on exact data."""
     X = np.arange(20.0)[:, None]

@@ -786,6 +786,18 @@ def test_a_gate_that_separates_by_a_hair_is_stopped_and_converged():
     assert joint.n_iter < 100
 
 
+def test_nearly_collinear_columns_are_no_separation():
+    """Kills: steep coefficients taken for steep log odds."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(600)
+    X = np.column_stack([x, x + 1e-4 * rng.standard_normal(600)])
+    first = rng.random(600) < 1.0 / (1.0 + np.exp(-x))
+    y = np.where(first, 1.0 + x, -1.0 - x) + 0.1 * rng.standard_normal(600)
+    fit = mf.fit(X, y, 2, random_state=0)
+    assert np.abs(fit.model.gate_coef).max() > 100.0
+    assert fit.separated == ()
+
+
 def test_only_the_experts_the_gate_separates_are_flagged():
     rng = np.random.default_rng(1)
     X = rng.standard_normal((400, 2))
