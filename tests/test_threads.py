@@ -158,3 +158,9 @@ assert fit() == here   # and the parent goes on
 """
     code, _, error = run_python(script)
     assert code == 0, error
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Apple's Accelerate has no threads to hold")
+def test_blas_is_found():
+    """Kills: a threadpoolctl too old to know numpy's BLAS, which would then spin beside the kernels."""
+    assert mf.show_config()["blas"]
