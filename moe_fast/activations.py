@@ -300,13 +300,14 @@ class LabelTransform:
     """The label transforms of one g, eqs. (S.1) and (L.2) of docs/math.md.
 
     ``P2(y) = y^2 + gamma y`` and ``P3(y) = y^3 + alpha y^2 + beta y`` give
-    ``E[P2(y) S2(x)] = c2 sum_i p_i a_i a_i'`` and ``E[P3(y) S3(x)] = c3 sum_i p_i a_i (x) a_i (x) a_i``.
+    ``E[P2(y) S2(x)] = c2 sum_i p_i a_i a_i'`` and ``E[P3(y) S3(x)] = c3 sum_i p_i a_i (x) a_i (x) a_i``, as y itself
+    gives ``E[y x] = c1 sum_i p_i a_i``.
 
     Attributes
     ----------
     alpha, beta0, gamma : float
         Coefficients; only beta depends on the noise, see `beta`.
-    c2, c3 : float
+    c1, c2, c3 : float
         Factors of the moments.
     mean_g2 : float
         ``E[g(Z)^2]``; with unit experts, ``E[y^2]`` less this is the noise variance.
@@ -315,6 +316,7 @@ class LabelTransform:
     alpha: float
     beta0: float
     gamma: float
+    c1: float
     c2: float
     c3: float
     mean_g2: float
@@ -372,6 +374,7 @@ def _label_transform(activation: Activation) -> LabelTransform:
         alpha=float(std * alpha - 3.0 * mean),
         beta0=float(std**2 * beta0 - 2.0 * mean * std * alpha + 3.0 * mean**2),
         gamma=float(std * gamma - 2.0 * mean),
+        c1=float(std * m11),
         c2=float(std**2 * (m22 + gamma * m12)),
         c3=float(std**3 * (m33 + alpha * m23 + beta0 * m13)),
         mean_g2=float(std**2 * mean_h2 + 2.0 * mean * std * mean_h + mean**2),

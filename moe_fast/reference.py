@@ -16,6 +16,7 @@ References
    and Efficient Algorithms*, ICML 2019.
 .. [2] A. Anandkumar, R. Ge, D. Hsu, S. M. Kakade, M. Telgarsky, *Tensor decompositions for learning latent
    variable models*, JMLR 2014, Algorithm 1.
+.. [3] L. P. Hansen, *Large sample properties of generalized method of moments estimators*, Econometrica 1982.
 """
 
 from __future__ import annotations
@@ -99,13 +100,14 @@ def value_and_slope(activation) -> Callable:
 class LabelTransform:
     """Coefficients of P2(y) = y^2 + gamma y and P3(y) = y^3 + alpha y^2 + (beta0 - 3 sigma^2) y.
 
-    They leave E[P2 S2] = c2 sum_i p_i a_i a_i' and E[P3 S3] = c3 sum_i p_i a_i (x) a_i (x) a_i;
-    mean_g2 = E[g(Z)^2].
+    They leave E[P2 S2] = c2 sum_i p_i a_i a_i' and E[P3 S3] = c3 sum_i p_i a_i (x) a_i (x) a_i, as y itself leaves
+    E[y x] = c1 sum_i p_i a_i; mean_g2 = E[g(Z)^2].
     """
 
     alpha: float
     beta0: float
     gamma: float
+    c1: float
     c2: float
     c3: float
     mean_g2: float
@@ -126,6 +128,7 @@ def label_transform(activation) -> LabelTransform:
         alpha=float(alpha),
         beta0=float(beta0),
         gamma=float(gamma),
+        c1=float(M[0, 0]),
         c2=float(M[1, 1] + gamma * M[0, 1]),
         c3=float(M[2, 2] + alpha * M[1, 2] + beta0 * M[0, 2]),
         mean_g2=float(value**2 @ density),
@@ -204,6 +207,146 @@ def _less_hermite_terms(cubes, m, W):
 
 
 # ------------------------------------------------------------------------------------------------------------
+# Refinement by the generalised method of moments
+
+PILOT_ROWS = 16_384  # at most, to know the variances of moments by
+SHRINK = 0.05  # of a covariance towards its diagonal
+SMALLEST_SHARE = 0.1  # of 1 / k
+LONGEST_STEP = 0.5  # relative to an expert's norm
+
+
+def _tensors(transform, inner, shares):
+    """c_m sum_j p_j a_j^(x)m for m = 1, 2, 3, all entries of one after those of the other."""
+    c = transform.c1, transform.c2, transform.c3
+    powers = inner, np.einsum("ja,jb->jab", inner, inner), np.einsum("ja,jb,jc->jabc", inner, inner, inner)
+    return np.concatenate([c[m] * np.tensordot(shares, powers[m], 1).ravel() for m in range(3)])
+
+
+def _distinct(k):
+    """Places of the entries a <= b <= c in what `_tensors` returns."""
+    index = np.arange(k + k**2 + k**3)
+    second, third = index[k : k + k**2].reshape(k, k), index[k + k**2 :].reshape(k, k, k)
+    a, b, c = np.indices((k, k, k))
+    return np.concatenate([index[:k], second[np.triu_indices(k)], third[(a <= b) & (b <= c)]])
+
+
+def _inner_products(r, V):
+    """r_m times the m-th score of every row of V (n, k), m = 1, 2, 3, laid out as in `_tensors`."""
+    n_samples, k = V.shape
+    eye = np.eye(k)
+    pairs = np.einsum("na,nb->nab", V, V)
+    mixed = np.einsum("na,bc->nabc", V, eye)
+    triples = np.einsum("nab,nc->nabc", pairs, V) - mixed - mixed.transpose(0, 2, 1, 3) - mixed.transpose(0, 2, 3, 1)
+    scores = V, pairs - eye, triples
+    return np.hstack([r[:, m : m + 1] * scores[m].reshape(n_samples, -1) for m in range(3)])
+
+
+def _outer_weights(r, V):
+    """What x outside the span is weighted with: r_1, r_2 v, r_3 (v v' - I), of the last the entries a <= b."""
+    a, b = np.triu_indices(V.shape[1])
+    return np.hstack([r[:, :1], r[:, 1:2] * V, r[:, 2:] * (V[:, a] * V[:, b] - (a == b))])
+
+
+def _weighted_least_squares(design, target, covariance):
+    scale = np.sqrt(np.diag(covariance))
+    correlation = (1 - SHRINK) * covariance / np.outer(scale, scale)
+    np.fill_diagonal(correlation, 1.0)
+    root = np.linalg.cholesky(correlation) * scale[:, None]
+    return np.linalg.lstsq(np.linalg.solve(root, design), np.linalg.solve(root, target), rcond=1e-6)[0]
+
+
+def refine(X, y, coef, shares, transform, *, activation, beta, noise_variance, norms="unit", sample_weight=None):
+    """One step of the generalised method of moments [3]_ from experts (k, d) and mean gate probabilities (k,).
+
+    From each label transform its mean sum_j p_j E[P(g(a_j.x) + sigma N)] under these experts is taken, whose moments
+    are known, which leaves less variance. Experts and shares are then fitted to the moments of order one, two and
+    three together, weighted by their inverse covariance: by Gauss-Newton inside the experts' span, where moments are
+    cubic in them, and by least squares outside it, where they are linear.
+
+    Parameters
+    ----------
+    norms : {"unit", "common", "free"}
+        Whether experts have norm one, one norm that is estimated, or one each.
+
+    Returns
+    -------
+    coef, shares : ndarray
+    """
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
+    k = len(coef)
+    shares = _floored(shares)
+    U = np.linalg.qr(coef.T)[0]
+    inner = coef @ U
+    g = value_and_slope(activation)
+
+    def residuals(rows):
+        V = X[rows] @ U
+        value, _ = g(V @ inner.T)
+        e1 = y[rows] - value @ shares
+        e2 = y[rows] ** 2 - value**2 @ shares - noise_variance
+        e3 = y[rows] ** 3 - value**3 @ shares - 3 * noise_variance * (value @ shares)
+        return np.column_stack([e1, e2 + transform.gamma * e1, e3 + transform.alpha * e2 + beta * e1]), V
+
+    pilot = slice(None, None, -(-len(y) // PILOT_ROWS))
+    r, V = residuals(pilot)
+    w = weight[pilot] / weight[pilot].sum()
+    mean = w @ r
+    distinct = _distinct(k)
+    inside, outside = _inner_products(r - mean, V)[:, distinct], _outer_weights(r - mean, V)
+
+    moments, cross = 0.0, 0.0
+    for rows in row_blocks(len(y), k**3):
+        r, V = residuals(rows)
+        share = weight[rows] / weight.sum()
+        moments = moments + share @ _inner_products(r - mean, V)[:, distinct]
+        cross = cross + (share[:, None] * _outer_weights(r - mean, V)).T @ X[rows]
+
+    inner, shares = _fit_inside(moments, (inside.T * w) @ inside, transform, inner, shares, norms)
+    a, b = np.triu_indices(k)
+    design = np.vstack([
+        transform.c1 * shares, transform.c2 * shares * inner.T, transform.c3 * shares * inner.T[a] * inner.T[b]
+    ])  # fmt: skip
+    outer = _weighted_least_squares(design, cross - cross @ U @ U.T, (outside.T * w) @ outside)
+    norm = np.linalg.norm(inner, axis=1, keepdims=True)
+    outer *= np.minimum(1, LONGEST_STEP * norm / np.maximum(np.linalg.norm(outer, axis=1, keepdims=True), 1e-300))
+    coef = inner @ U.T + outer
+    if norms != "free":
+        coef *= norm / np.linalg.norm(coef, axis=1, keepdims=True)
+    return coef, shares
+
+
+def _fit_inside(moments, covariance, transform, inner, shares, norms, n_iter=3):
+    """Gauss-Newton; the derivatives by complex steps, exact for polynomials."""
+    k = len(inner)
+    distinct = _distinct(k)
+    wanted = moments + _tensors(transform, inner, shares)[distinct]
+    for _ in range(n_iter):
+        # Which changes are allowed: columns are directions of (experts, shares).
+        unit = linalg.block_diag(*[row[:, None] / np.linalg.norm(row) for row in inner])
+        along = {"unit": np.empty((k * k, 0)), "common": unit.sum(axis=1, keepdims=True), "free": unit}[norms]
+        experts = np.hstack([linalg.null_space(unit.T), along])
+        directions = linalg.block_diag(experts, linalg.null_space(np.ones((1, k)))).T
+        slopes = [
+            _tensors(transform, inner + 1e-30j * one[: k * k].reshape(k, k), shares + 1e-30j * one[k * k :]).imag * 1e30
+            for one in directions
+        ]
+        left = wanted - _tensors(transform, inner, shares)[distinct]
+        step = _weighted_least_squares(np.transpose(slopes)[distinct], left, covariance) @ directions
+        change, norm = step[: k * k].reshape(k, k), np.linalg.norm(inner, axis=1)
+        shorter = min(1, LONGEST_STEP / np.max(np.linalg.norm(change, axis=1) / norm))
+        new_norm = norm + shorter * (change * inner).sum(axis=1) / norm
+        inner, shares = inner + shorter * change, _floored(shares + shorter * step[k * k :])
+        if norms != "free":
+            inner *= (new_norm / np.linalg.norm(inner, axis=1))[:, None]
+    return inner, shares
+
+
+def _floored(shares):
+    shares = np.maximum(shares, SMALLEST_SHARE / len(shares))
+    return shares / shares.sum()
+
+
+# ------------------------------------------------------------------------------------------------------------
 # Spectral start
 
 
@@ -272,10 +415,11 @@ def spectral_start(
     sample_weight=None,
     n_restarts=10,
     n_iter=30,
+    n_refinements=2,
     rng=None,
     form="blocks",
 ) -> SpectralEstimate:
-    """Experts by moments, without knowing the gate; rows of X standard normal: two passes over them.
+    """Experts by moments, without knowing the gate; rows of X standard normal: two passes, and one a refinement.
 
     Parameters
     ----------
@@ -283,6 +427,8 @@ def spectral_start(
         The common noise; by default from mean(y^2) = E[g(Z)^2] + sigma^2, exact for experts of unit norm.
     unit_norm : bool
         Scale every expert to norm one; otherwise norms come out of the decomposition.
+    n_refinements : int
+        Steps of `refine` after the decomposition; 0 is the algorithm of [1]_.
     """
     if not 1 <= n_experts <= X.shape[1]:
         raise ValueError(f"n_experts is {n_experts}, expected 1 to n_features = {X.shape[1]}")
@@ -291,10 +437,8 @@ def spectral_start(
         "blocks": (second_moment_blocks, third_moment_blocks),
     }[form]
     transform = label_transform(activation)
-    if noise_std is None:
-        noise_variance = np.average(y**2, weights=sample_weight) - transform.mean_g2
-    else:
-        noise_variance = noise_std**2
+    mean_square = np.average(y**2, weights=sample_weight)
+    noise_variance = mean_square - transform.mean_g2 if noise_std is None else noise_std**2
     # An estimate below zero is left so in beta: for linear g, -3 mean(y^2) is right for any common norm.
     beta = transform.beta0 - 3 * noise_variance
     P2, P3 = transform_labels(y, transform.alpha, beta, transform.gamma)
@@ -308,9 +452,26 @@ def spectral_start(
     eigvals, eigvecs = power_method(S, n_restarts, n_iter, rng)
 
     coef = eigvals[:, None] * (eigvecs @ B.T)
+    shares = np.maximum(eigvals, 1.0) ** -2.0
+    shares /= shares.sum()
+    linear = activation == "linear"
+    norms = "free" if not unit_norm else "common" if linear else "unit"
+    scale = np.linalg.norm(coef, axis=1, keepdims=True)
     if unit_norm:
-        coef /= np.linalg.norm(coef, axis=1, keepdims=True)
-    return SpectralEstimate(coef, eigvals**-2.0, eigenvalues, W, float(np.sqrt(max(noise_variance, 0.0))))
+        coef /= scale
+    if norms == "common":
+        coef *= np.sqrt(min(shares @ scale[:, 0] ** 2, mean_square))
+    for _ in range(n_refinements):
+        own_noise = max(noise_variance, 0.0)
+        if linear and noise_std is None:
+            own_noise = max(mean_square - shares @ (coef**2).sum(axis=1), 0.0)
+        coef, shares = refine(
+            X, y, coef, shares, transform, activation=activation, beta=beta, noise_variance=own_noise, norms=norms,
+            sample_weight=sample_weight,
+        )  # fmt: skip
+    if unit_norm:
+        coef = coef / np.linalg.norm(coef, axis=1, keepdims=True)
+    return SpectralEstimate(coef, shares, eigenvalues, W, float(np.sqrt(max(noise_variance, 0.0))))
 
 
 def start_params(coef, noise_std, n_gate_features=None) -> Params:

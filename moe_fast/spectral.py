@@ -19,6 +19,7 @@ from .checks import check_integer, check_positive, check_random_state, feature_n
 from .config import one_blas_thread, resolve_threads
 from .inputs import InputLaw, check_inputs
 from .model import MixtureOfExperts
+from .moment_fit import Norms, refine
 from .moments import Polynomial, Score, second_moment, whitened_third_moment
 from .rows import Rows
 from .tensor import decompose, whiten
@@ -80,6 +81,7 @@ def fit_spectral(
     sample_weight: ArrayLike | None = None,
     n_restarts: int = 10,
     n_power_iter: int = 30,
+    n_refinements: int = 2,
     n_threads: int | None = None,
     random_state: Any = None,
 ) -> SpectralResult:
@@ -148,12 +150,13 @@ def fit_spectral(
         noise_std = check_positive(noise_std, "noise_std")
     n_restarts = check_integer(n_restarts, "n_restarts", 1)
     n_power_iter = check_integer(n_power_iter, "n_power_iter", 1)
+    n_refinements = check_integer(n_refinements, "n_refinements", 0)
     rng = check_random_state(random_state)
     law = check_inputs(inputs, rows.X, rows.weight, rng)
     result = spectral(
         rows, n_experts, activation, Score.of(law, rows), rng,
         noise_std=noise_std, unit_norm=unit_norm, n_restarts=n_restarts, n_power_iter=n_power_iter,
-        feature_names=names,
+        n_refinements=n_refinements, feature_names=names,
     )
     rest = np.abs(result.eigenvalues[n_experts:]).max(initial=0.0)
     if result.eigenvalues[n_experts - 1] < _CLEAR * rest or result.eigenvalues[n_experts - 1] <= 0.0:
@@ -177,17 +180,16 @@ def spectral(
     unit_norm: bool = True,
     n_restarts: int = 10,
     n_power_iter: int = 30,
+    n_refinements: int = 2,
     feature_names: list[str] | None = None,
 ) -> SpectralResult:
     """`fit_spectral` on checked arguments, for any score functions with at least n_experts axes."""
     transform = label_transform(activation)
     mean_square = float(np.average(rows.y**2, weights=rows.weight))
-    if activation.code == Code.LINEAR and noise_std is None:
-        # Serves any common norm a: 3 E[y^2] = 3 (a^2 + s^2), and beta0 = -3 is that of norm one.
-        beta = -3.0 * mean_square
-    else:
-        estimate = mean_square - transform.mean_g2 if noise_std is None else noise_std**2
-        beta = transform.beta(math.sqrt(max(estimate, 0.0)))
+    linear = activation.code == Code.LINEAR
+    noise_variance = max(mean_square - transform.mean_g2, 0.0) if noise_std is None else noise_std**2
+    # For linear g the first serves any common norm a: 3 E[y^2] = 3 (a^2 + s^2), and beta0 = -3 is that of norm one.
+    beta = -3.0 * mean_square if linear and noise_std is None else transform.beta(math.sqrt(noise_variance))
 
     quadratic = Polynomial.centred(rows, transform.gamma, 1.0, 0.0)
     cubic = Polynomial.centred(rows, beta, transform.alpha, 1.0)
@@ -199,17 +201,32 @@ def spectral(
     parts = decompose(T3, n_restarts=n_restarts, n_iter=n_power_iter, rng=rng)
 
     standard_coef = parts.eigvals[:, np.newaxis] * (parts.eigvecs @ unwhitener.T)
-    norms = np.linalg.norm(standard_coef, axis=1, keepdims=True)
-    if unit_norm:
-        standard_coef = standard_coef / np.where(norms > 0.0, norms, 1.0)
     # p^-1/2 is at least one; noise may push an eigenvalue to zero or below.
     weights = np.maximum(parts.eigvals, 1.0) ** -2.0
     weights /= weights.sum()
+    lengths = np.linalg.norm(standard_coef, axis=1, keepdims=True)
+    if unit_norm:
+        standard_coef = standard_coef / np.where(lengths > 0.0, lengths, 1.0)
+
+    # 5: all three moments again, every entry as its variance deserves
+    if score.resp is None and lengths.all():
+        norms: Norms = "free" if not unit_norm else "common" if linear else "unit"
+        # Linear experts of any common norm are told as well as those of norm one.
+        scale = math.sqrt(min(float(weights @ lengths[:, 0] ** 2), mean_square)) if norms == "common" else 1.0
+        experts = scale * standard_coef
+        for _ in range(n_refinements):
+            if linear and noise_std is None:
+                energy = float(weights @ np.sum(experts**2, axis=1))
+                noise_variance = max(mean_square - energy, 0.0)
+            experts, weights = refine(
+                rows, score, experts, weights, activation=activation, transform=transform, beta=beta,
+                noise_variance=noise_variance, norms=norms,
+            )
+        standard_coef = experts / np.linalg.norm(experts, axis=1, keepdims=True) if unit_norm else experts
+
     if noise_std is None:
-        energy = mean_square - transform.mean_g2
-        if not unit_norm:
-            energy = mean_square - float(weights @ np.sum(standard_coef**2, axis=1))
-        noise_std = math.sqrt(max(energy, _SMALLEST_NOISE**2 * mean_square))
+        energy = transform.mean_g2 if unit_norm else float(weights @ np.sum(standard_coef**2, axis=1))
+        noise_std = math.sqrt(max(mean_square - energy, _SMALLEST_NOISE**2 * mean_square))
     coef = standard_coef @ score.to_standard
     order = np.argsort(-weights, kind="stable")
     coef, weights = coef[order], weights[order]
