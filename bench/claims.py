@@ -39,9 +39,9 @@ NOISE_STD = 0.1
 REACHED = 1e-3   # log-likelihood per row: as near as this is the same optimum
 
 # k=3, d=10, sigma=.1: what the spectral step should reach, and the Cramer-Rao bound of n E|error|^2 for an expert of
-# norm one and for the whole gate (MATH.md, sections 2 and 5). Leaky ReLU has neither.
+# norm one and for the whole gate (docs/math.md, section 6). Leaky ReLU has no bound.
 CONSTANTS = {
-    "linear": "116-147 (80 to come)", "tanh": "100", "sigmoid": "about 200", "relu": "about 1000 (750 to come)",
+    "linear": "80", "tanh": "100", "sigmoid": "207", "relu": "750", "leaky_relu": "783",
 }  # fmt: skip
 EXPERT_BOUNDS = {"linear": 0.312, "tanh": 0.729, "sigmoid": 10.76, "relu": 0.683}
 GATE_BOUNDS = {"linear": 171.0, "tanh": 197.0, "sigmoid": 325.0, "relu": 270.0}

@@ -1,4 +1,4 @@
-"""The spectral estimate refined by the generalised method of moments: docs/math.md, section 3, step 6.
+"""The spectral estimate refined by the generalised method of moments: docs/math.md, section 3, step 5.
 
 Whitening and the tensor power method take every entry of a moment as equally well known, and leave the first moment
 out. Here the first three are fitted together, each entry as its variance deserves; and the variances are lowered first:

@@ -19,6 +19,7 @@ from .activations import Code, has_label_transform
 from .design import Design, Parameters
 from .em import maximise
 from .linalg import solve_normal_equations
+from .moment_fit import Norms
 from .moments import Score
 from .objective import Objective
 from .spectral import spectral
@@ -116,9 +117,9 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
     if score.n_axes == 0:   # every column is constant
         return random_parameters(design, n_experts, rng)
     n_found = min(n_experts, score.n_axes)
-    result = spectral(
-        design.rows, n_found, design.activation, score, rng, unit_norm=design.activation.code != Code.LINEAR
-    )
+    # A norm each, as the moments tell it, is too uncertain to begin with where rows are few or inputs are not normal.
+    norms: Norms = "common" if design.activation.code == Code.LINEAR else "unit"
+    result = spectral(design.rows, n_found, design.activation, score, rng, norms=norms)
     expert = random_parameters(design, n_experts, rng).expert
     expert[:n_found] = design.expert_rows(result.coef, result.intercept)
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
