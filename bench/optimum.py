@@ -36,6 +36,9 @@ import moe_fast as mf
 RESULTS = Path(__file__).with_name("results") / "optimum.csv"
 REACHED = 1e-3          # log-likelihood per row
 REAL_SEEDS = 20         # values of random_state on real data
+RIVAL_SEEDS = 4         # and for the rivals, that are to set marks there
+TIME_LIMIT = 30.0       # seconds that a method may take for a problem: a rival then keeps the starts it has run
+FLEXMIX_TIME_LIMIT = 60.0
 TRUTH, DEFAULT = "truth", "default"
 FIELDS = (
     "problem", "family", "half", "seed", "n_samples", "n_features", "n_experts", "activation", "method",
@@ -172,7 +175,7 @@ def _real_problems(halves: Iterable[str], folder: Path, quick: bool) -> Iterator
 def _em(problem: Problem, **options: Any) -> mf.FitResult:
     return mf.fit_em(
         problem.X, problem.y, problem.n_experts,
-        activation=problem.activation, random_state=problem.seed, **options,
+        activation=problem.activation, random_state=problem.seed, time_limit=TIME_LIMIT, **options,
     )  # fmt: skip
 
 
@@ -194,13 +197,15 @@ FLEXMIX = "flexmix, ten"
 
 
 def applies(method: str, problem: Problem) -> bool:
-    """The truth is known of simulated rows; moments need a feature an expert; flexmix has linear experts."""
+    """The truth is known of simulated rows, moments need a feature an expert; flexmix is slow, for linear experts."""
+    if method != DEFAULT and problem.family == "data" and problem.seed >= RIVAL_SEEDS:
+        return False
     if method == TRUTH:
         return problem.truth is not None
     if method == "spectral":
         return problem.X.shape[1] >= problem.n_experts
     if method == FLEXMIX:
-        return problem.activation == "linear" and len(problem.y) <= 2000
+        return problem.activation == "linear" and len(problem.y) <= 2000 and problem.seed < 2
     return True
 
 
@@ -212,10 +217,11 @@ def attempt(method: str, problem: Problem) -> Row:
         "n_samples": n, "n_features": d, "n_experts": problem.n_experts, "activation": problem.activation,
         "method": method, "mark": problem.mark,
     }  # fmt: skip
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         if method == FLEXMIX:
-            reached = rivals.flexmix(problem.X, problem.y, problem.n_experts, n_starts=10, seed=problem.seed)
+            reached = rivals.flexmix(problem.X, problem.y, problem.n_experts, n_starts=10, seed=problem.seed,
+                                     time_limit=FLEXMIX_TIME_LIMIT)
             # Its small components are dropped by itself, so what it returns is sound.
             return row | {
                 "log_likelihood": reached.objective, "seconds": reached.seconds, "sound": True,
@@ -225,12 +231,12 @@ def attempt(method: str, problem: Problem) -> Row:
     except Exception as error:   # noted by name, shown in the report, and a failure of the method
         print(f"  {method} on {problem.name}: {type(error).__name__}: {error}")
         return row | {
-            "log_likelihood": -np.inf, "seconds": time.perf_counter() - start, "sound": False, "separated": False,
+            "log_likelihood": -np.inf, "seconds": time.process_time() - start, "sound": False, "separated": False,
             "error": f"{type(error).__name__}: {error}",
         }  # fmt: skip
     least = min(max(3, d + 2), n / (4 * problem.n_experts))
     return row | {
-        "log_likelihood": fit.log_likelihood, "seconds": time.perf_counter() - start, "n_passes": fit.n_passes,
+        "log_likelihood": fit.log_likelihood, "seconds": time.process_time() - start, "n_passes": fit.n_passes,
         "n_starts": len(fit.starts), "converged": fit.converged, "separated": bool(fit.separated),
         "sound": not fit.penalised and bool(fit.effective_sizes.min() >= least),
     }  # fmt: skip
@@ -380,7 +386,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     machine.restart_without_openblas_settings()
-    start = time.perf_counter()
+    start = time.process_time()
     arguments = _arguments()
     warnings.simplefilter("ignore", UserWarning)   # what did not converge, or collapsed, is in the CSV
     if not arguments.report:
@@ -390,7 +396,7 @@ def main() -> None:
         todo = problems(arguments.families.split(","), halves, arguments.data, arguments.quick)
         run(arguments.out, todo, arguments.methods.split(","))
     report(read(arguments.out), arguments.losses)
-    print(f"\n{time.perf_counter() - start:.0f} s; {arguments.out}")
+    print(f"\n{time.process_time() - start:.0f} s; {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,9 @@ def flexmix_version() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def flexmix(X: np.ndarray, y: np.ndarray, n_experts: int, n_starts: int = 1, seed: int = 0) -> Outcome:
+def flexmix(
+    X: np.ndarray, y: np.ndarray, n_experts: int, n_starts: int = 1, seed: int = 0, time_limit: float | None = None
+) -> Outcome:
     """R's flexmix with a multinomial gate, or the best of several starts; its parameters valued by this package.
 
     flexmix divides sigma by n less the rank, and drops components below 5 %, so its own log-likelihood is another.
@@ -154,7 +156,7 @@ def flexmix(X: np.ndarray, y: np.ndarray, n_experts: int, n_starts: int = 1, see
         header = ",".join(["y", *(f"x{a + 1}" for a in range(X.shape[1]))])
         np.savetxt(rows, np.column_stack([y, X]), delimiter=",", header=header, comments="", fmt="%.17g")
         arguments = [str(rows), str(found), str(n_experts), str(n_starts), str(seed)]
-        subprocess.run(["Rscript", str(_FLEXMIX), *arguments], check=True, capture_output=True)
+        subprocess.run(["Rscript", str(_FLEXMIX), *arguments], check=True, capture_output=True, timeout=time_limit)
         with found.open() as lines:
             values = {name: [float(value) for value in row] for name, *row in csv.reader(lines)}
     p = X.shape[1] + 1

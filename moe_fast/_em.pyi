@@ -9,6 +9,9 @@ INFORMATION: int
 ENTROPY: int
 MAJORISED: int
 SINGLE: int
+LAST_ITERATION: int
+CONVERGED: int
+HANDED_OVER: int
 
 def n_blocks(n_samples: int, size: int) -> int: ...
 def layout(
@@ -53,5 +56,30 @@ def em_pass(
     work: NDArray[float64],
     n_threads: int,
 ) -> None: ...
+def em_climb(
+    X: NDArray[Any],
+    Z: NDArray[Any] | None,
+    y: NDArray[float64],
+    weight: NDArray[float64] | None,
+    standard: NDArray[float64],
+    gate_standard: NDArray[float64],
+    expert_intercept: bool,
+    gate_intercept: bool,
+    activation: int,
+    leak: float,
+    places: NDArray[float64],
+    n_experts: int,
+    moves_noise: bool,
+    shares_noise: bool,
+    barrier: float,
+    gate_limit: float,
+    dependent: float,
+    goal: float,
+    rounding: float,
+    history: NDArray[float64],
+    sums: NDArray[float64],
+    systems: NDArray[float64],
+    work: NDArray[float64],
+) -> tuple[int, int, int, int]: ...
 def vector_exp(x: NDArray[float64], out: NDArray[float64]) -> None: ...
 def vector_log(x: NDArray[float64], out: NDArray[float64]) -> None: ...

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from . import _em
 from .activations import Activation, Code
+from .linalg import DEPENDENT, SMALL_SYSTEM
 from .model import MixtureOfExperts
-from .rows import Rows, span_rows, worthwhile_threads
+from .objective import Objective
+from .rows import THREAD_WORK, Rows, span_rows, worthwhile_threads
 
 __all__ = ["Design", "Parameters", "Sums"]
 
@@ -213,10 +215,50 @@ class Design:
                 *curve, want, sums, None if resp is None else resp[span], work, n_threads,
             )
             total += sums
-        result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2], finite=bool(np.isfinite(total).all()))
-        for name, (offset, shape, length) in parts.items():
-            setattr(result, name, total[offset : offset + length].reshape(shape))
-        return result
+        return _named(total, parts)
+
+    def is_brief(self, n_experts: int) -> bool:
+        """Whether a pass is so short that one thread does it, whatever the number of threads, and systems are small."""
+        largest = max(self.n_columns, (n_experts - 1) * self.n_gate_columns)
+        work = self.rows.n_samples * self._work_per_row(n_experts)
+        return work < 2 * THREAD_WORK and largest <= SMALL_SYSTEM and self.activation.code != Code.CUSTOM
+
+    def climb(
+        self, start: Parameters, objective: Objective, max_iter: int, **limits: float
+    ) -> tuple[Parameters, FloatArray, Sums, int]:
+        """EM iterations in one call of the kernel, for a design that `is_brief`.
+
+        Returns
+        -------
+        parameters : Parameters
+        history : ndarray
+            The objective before the first iteration and after each.
+        sums : Sums
+            Of the last pass.
+        ended : int
+            `_em.LAST_ITERATION`, `_em.CONVERGED` or `_em.HANDED_OVER`.
+        """
+        k, rows = start.n_experts, self.rows
+        parts, size, _, _, work = self._space(k, _em.EXPERT_GRAM | _em.GATE_GRAM, False)
+        flat = np.concatenate([start.expert.ravel(), start.gate.ravel(), start.noise_std])
+        places = np.zeros((3, flat.size))
+        places[0] = flat
+        largest = max(self.n_columns, start.gate.size)
+        history, sums = np.empty(max_iter + 1), np.empty((2, size))
+        n_iter, ended, last, n_passes = _em.em_climb(
+            rows.X, self.Z, rows.y, rows.weight, self.standard, self.gate_standard, self.fit_intercept,
+            self.gate_intercept, self.activation.code, self.activation.slope, places, k,
+            objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], DEPENDENT,
+            limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest), work,
+        )
+        rows.reads.n_rows += n_passes * rows.n_samples
+        expert, gate, noise_std = np.split(places[0], [start.expert.size, start.expert.size + start.gate.size])
+        parameters = Parameters(expert.reshape(start.expert.shape), gate.reshape(start.gate.shape), noise_std)
+        return parameters, history[: n_iter + 1], _named(sums[last], parts), ended
+
+    def _work_per_row(self, n_experts: int) -> int:
+        """Multiplications: a Gram an expert, and some thirty for the exponentials of each."""
+        return n_experts * (self.n_columns**2 + 30)
 
     def _space(self, n_experts: int, want: int, custom: bool) -> tuple[Any, ...]:
         key = n_experts, want
@@ -225,8 +267,7 @@ class Design:
             shape = d, e, n_experts, self.fit_intercept, self.gate_intercept
             layout, size = _em.layout(*shape, want)
             parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in layout.items()}
-            # Multiplications: a Gram an expert, and some thirty for the exponentials of each.
-            work_per_row = n_experts * (self.n_columns**2 + 30)
+            work_per_row = self._work_per_row(n_experts)
             longest = 1 << 15 if custom else span_rows(work_per_row)
             work = np.empty(
                 _em.work_size(
@@ -246,6 +287,14 @@ class Design:
             bend = np.ascontiguousarray(g.second_derivative(eta)) if want & _em.INFORMATION else None
             mean, slope = np.ascontiguousarray(g.g(eta)), np.ascontiguousarray(g.derivative(eta))
         return mean, slope, bend
+
+
+def _named(total: FloatArray, parts: dict[str, Any]) -> Sums:
+    """The sums of a pass by name."""
+    result = Sums(log_likelihood=total[0], entropy=total[1], total=total[2], finite=bool(np.isfinite(total).all()))
+    for name, (offset, shape, length) in parts.items():
+        setattr(result, name, total[offset : offset + length].reshape(shape))
+    return result
 
 
 def _standard(mean: FloatArray, std: FloatArray, centred: bool) -> FloatArray:

@@ -21,7 +21,7 @@ from .information import gradient, hessian, moved, scales
 from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
 
-__all__ = ["GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "maximise", "overall_line"]
+__all__ = ["GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "maximise", "overall_line"]
 
 FloatArray = NDArray[np.float64]
 
@@ -36,6 +36,7 @@ _CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promis
 _CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
+_HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iterations each time
 _TINY = 1e-150           # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = 1e-12         # share of the weight below which an expert holds nothing
@@ -176,6 +177,41 @@ def maximise(
         pace.after(iteration, gain, step, current.parameters)
     current.curvature = pace.curvature
     return current
+
+
+def climb(
+    design: Design, start: Parameters, objective: Objective, *, max_iter: int, tol: float,
+    callback: Callable[[State], object] | None = None,
+) -> Outcome:
+    """EM iterations alone, as `maximise` with ``newton=False``: the same steps, for starts on few rows.
+
+    Where a pass takes less time than Python needs between two, all of them are one call of the kernel, too short for
+    the callback to be asked. Steps that the kernel does not know, as where a gate separates, are handed over a few
+    times, a few at a time; then the run ends early. Arguments and result are those of `maximise`.
+    """
+    if not (design.is_brief(start.n_experts) and objective.move_experts):
+        return maximise(design, start, objective, max_iter=max_iter, tol=tol, newton=False, callback=callback)
+    weight = design.rows.total_weight
+    parameters, history = start, [-math.inf]
+    for _ in range(_HAND_OVERS):
+        parameters, values, sums, ended = design.climb(
+            parameters, objective, max_iter + 1 - len(history), gate_limit=GATE_LIMIT, goal=tol * weight,
+            rounding=_ROUNDING,
+        )
+        history[-1:] = values.tolist()
+        outcome = Outcome(parameters, history[-1], sums.log_likelihood, sums, history, ended == _em.CONVERGED)
+        left = max_iter - outcome.n_iter
+        if ended != _em.HANDED_OVER or left == 0 or history[-1] == -math.inf:
+            return outcome
+        outcome = maximise(
+            design, parameters, objective, max_iter=min(left, _HANDED_OVER_ITER), tol=tol, newton=False
+        )
+        history[-1:] = outcome.history
+        outcome.history = history
+        if outcome.converged or outcome.gain == 0.0:
+            break
+        parameters = outcome.parameters
+    return outcome
 
 
 # ---- one iteration ----

@@ -10,16 +10,16 @@ from scipy.linalg import solve_triangular
 
 from . import _solve
 
-__all__ = ["Curvature", "lower_pairs", "solve_normal_equations"]
+__all__ = ["DEPENDENT", "SMALL_SYSTEM", "Curvature", "lower_pairs", "solve_normal_equations"]
 
 FloatArray = NDArray[np.float64]
 
 # Squared sine of the angle between a column and the span of those before it, below which it is taken as dependent.
-_DEPENDENT = 1e-11
+DEPENDENT = 1e-11
 
 _VANISHING = 1e-15   # of the largest root of a diagonal entry: a column without curvature
 
-_SMALL = 64   # columns up to which our own Cholesky beats the calls into LAPACK
+SMALL_SYSTEM = 64   # columns up to which our own Cholesky beats the calls into LAPACK
 
 _EIGENVALUES_UP_TO = 300   # parameters: an eigendecomposition still costs less than a pass over moderate data
 _FLATTEST = 1e-6           # curvature, on the common scale, below which a direction is treated as this curved
@@ -46,20 +46,20 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
     p = right.shape[1]
     if right.size == 0:
         return np.zeros_like(right)
-    if p <= _SMALL:
+    if p <= SMALL_SYSTEM:
         solution = np.empty_like(right)
-        failed = _solve.solve_small(matrices, right, solution, np.empty((p, p)), np.empty(p), _DEPENDENT)
+        failed = _solve.solve_small(matrices, right, solution, np.empty((p, p)), np.empty(p), DEPENDENT)
         if not failed:
             return solution
     size = np.sqrt(np.einsum("mii->mi", matrices))
-    if p > _SMALL and size.min() > _VANISHING * size.max():
+    if p > SMALL_SYSTEM and size.min() > _VANISHING * size.max():
         scaled = matrices / (size[:, :, None] * size[:, None, :])
         try:
             lower = np.linalg.cholesky(scaled)
         except np.linalg.LinAlgError:
             pass
         else:
-            if np.einsum("mii->mi", lower).min() ** 2 > _DEPENDENT:
+            if np.einsum("mii->mi", lower).min() ** 2 > DEPENDENT:
                 return np.linalg.solve(scaled, (right / size)[:, :, None])[:, :, 0] / size
     return np.stack([_minimum_norm(matrix, r, s) for matrix, r, s in zip(matrices, right, size, strict=True)])
 
@@ -67,7 +67,7 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
 def _minimum_norm(matrix: FloatArray, right: FloatArray, size: FloatArray) -> FloatArray:
     size = np.where(size > _VANISHING * size.max(), size, np.inf)   # infinite: left out, its solution is zero
     values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
-    kept = values > _DEPENDENT * max(values[-1], 0.0)
+    kept = values > DEPENDENT * max(values[-1], 0.0)
     vectors = vectors[:, kept]
     return vectors @ ((vectors.T @ (right / size)) / values[kept]) / size
 
@@ -111,12 +111,12 @@ class Curvature:
         except np.linalg.LinAlgError:
             pass
         else:
-            if (np.diagonal(lower) ** 2 > _DEPENDENT * np.diagonal(scaled)).all():
+            if (np.diagonal(lower) ** 2 > DEPENDENT * np.diagonal(scaled)).all():
                 return cls(size, lower, None)
         if len(size) > _EIGENVALUES_UP_TO:
             return None
         values, vectors = np.linalg.eigh(scaled)
-        values = np.where(values > _DEPENDENT * values[-1], values, np.maximum(np.abs(values), _FLATTEST))
+        values = np.where(values > DEPENDENT * values[-1], values, np.maximum(np.abs(values), _FLATTEST))
         return cls(size, None, (values, vectors))
 
     def direction(self, gradient: FloatArray) -> FloatArray:

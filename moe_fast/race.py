@@ -8,39 +8,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
+from itertools import cycle, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .design import Design, Parameters
-from .em import maximise
-from .starts import enlarge, log_density, make_start, portfolio, shift_borders, swap_expert
+from .em import climb, maximise
+from .starts import enlarge, log_density, make_start, may_be_better, moves_for, portfolio
 from .task import Start, Task
 
 __all__ = ["default_starts", "race"]
 
 _SHORT_ITER = 25          # EM iterations before a start is judged
+_SHORT_ITER_OF_BRIEF = 60     # where an iteration takes microseconds
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on, with Newton's method
 _LONG_TOL = 1e-8
-_ROWS = 5000              # of large data: enough to tell good starts from bad
+_ROWS_AT_FIRST = 2000     # of large data: enough where all starts agree
+_ROWS = 5000              # and to tell good starts from bad where they do not
 _ROWS_PER_PARAMETER = 25
 _SMALL = 2000             # rows up to which starts cost little
-_TINY = 500               # rows up to which they cost next to nothing, and all of them are run
-_ENOUGH_OF_SMALL = 24, 0.9    # starts, and the share of them at the best, that end the race
-_ENOUGH_OF_LARGE = 8, 0.5
-_FINISHERS = 12           # starts that are run on: of small data, of large
-_FINISHERS_OF_LARGE = 6
+_TINY = 500               # rows up to which they cost next to nothing
+# (starts, share of them at the best) that end the race; of tiny data all starts are run, and moves made.
+_ENOUGH_OF_SMALL = ((24, 0.9),)
+_ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
+_FINISHERS = 6            # starts that are run on
+_PATIENCE = 20            # moves in a row that gain nothing
+_PATIENCE_OF_SMALL = 50
+_PATIENCE_OF_FEW = 150    # where there are but some dozens of rows
+_FEW = 50
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
-_ERRORS = 4.0             # standard errors that a finalist may lie below the leader
 _WITHIN_REACH = 0.03      # below the leader, per row: after a short run a move is worth running on
 _AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
+_ALIKE = 0.02             # mean absolute difference of log densities, of starts that end at the same optimum
+_COMPARED = 500           # rows whose log densities are compared
 _SAME = 1e-6              # and so close for one that was reached
+
+_Rules = tuple[tuple[int, float], ...]
 
 
 def default_starts(task: Task) -> int:
-    """60 starts up to 2000 rows, falling to 12."""
+    """44 starts up to 2000 rows, falling to 16."""
     n = task.design.rows.n_samples
-    return int(np.clip(60 * (_SMALL / n) ** 0.7, 12, 60))
+    return int(np.clip(44 * (_SMALL / n) ** 0.5, 16, 44))
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -61,24 +73,30 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     starts : list of Start
         All of them. Those with status "finished" are for the finish, best first; the others say how they left.
     """
-    full, k = task.design, task.n_experts
-    n_rows = max(_ROWS, _ROWS_PER_PARAMETER * (k * full.n_columns + (k - 1) * full.n_gate_columns))
-    sampled = full.rows.n_samples > 2 * n_rows
-    design = full.on(full.rows.sample(n_rows, task.rng)) if sampled else full
-    field = _Field(task, design)
-    kinds = portfolio(design, k, n_starts) if init == "auto" else iter([init] * n_starts)
-    small = full.rows.n_samples <= _SMALL
-    enough = _ENOUGH_OF_SMALL if small else _ENOUGH_OF_LARGE
-    if full.rows.n_samples <= _TINY:
-        enough = n_starts, 1.0
+    k, n = task.n_experts, task.design.rows.n_samples
+    field = _Field(task, _some_rows(task, _ROWS_AT_FIRST))
+    kinds = portfolio(field.design, k, n_starts) if init == "auto" else iter([init] * n_starts)
+    enough: _Rules = () if n <= _TINY else _ENOUGH_OF_SMALL if n <= _SMALL else _ENOUGH_OF_LARGE
+    patience = _PATIENCE_OF_FEW if n <= _FEW else _PATIENCE_OF_SMALL if n <= _SMALL else _PATIENCE
     if smaller is not None:
         field.enlarge(smaller)
-    field.explore(kinds, *enough)
+    if field.design is not task.design:
+        field.explore(islice(kinds, enough[0][0]), enough)
+        if not field.agree(enough):
+            field = field.on(_some_rows(task, _ROWS))
+    field.explore(kinds, enough)
     share = 1 if smaller is None else 2   # a good smaller mixture leaves half as much to be looked for
-    field.run_on((_FINISHERS if small else _FINISHERS_OF_LARGE) // share)
-    if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(*enough):
-        field.move((4 if small else 2) * k // share)
+    field.run_on(_FINISHERS // share)
+    if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
+        field.move(patience // share)
     return field.result(_FINALISTS // share)
+
+
+def _some_rows(task: Task, n_rows: int) -> Design:
+    """A sample of large data, of more rows where there are many parameters; all of data not so large."""
+    full, k = task.design, task.n_experts
+    n_rows = max(n_rows, _ROWS_PER_PARAMETER * (k * full.n_columns + (k - 1) * full.n_gate_columns))
+    return full.on(full.rows.sample(n_rows, task.rng)) if full.rows.n_samples > 2 * n_rows else full
 
 
 class _Field:
@@ -87,15 +105,21 @@ class _Field:
     def __init__(self, task: Task, design: Design) -> None:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
+        self.short_iter = _SHORT_ITER_OF_BRIEF if design.is_brief(task.n_experts) else _SHORT_ITER
+        self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
+        self.densities: dict[int, tuple[Parameters, NDArray[np.float64]]] = {}
         self.reached: list[Start] = []    # run on to their optimum; best first
 
-    def explore(self, kinds: Iterator[str], enough: int, share: float) -> None:
-        """A short run of each start, until enough starts agree on the best."""
-        for kind in kinds:
-            if self.starts and (self.task.out_of_time() or self.agree(enough, share)):
-                return
-            self.enter(kind, make_start(kind, self.design, self.task.n_experts, self.task.rng, self.objective))
+    def enter(self, kind: str, parameters: Parameters, is_new: bool = True) -> Start:
+        """A start, from scratch or by a move from another, and its short run."""
+        start = Start(kind, len(self.starts), parameters)
+        if self.task.holds_noise and is_new:
+            self.task.anneal(self.design, start)
+        start.parameters = self.task.with_held_noise(start.parameters)
+        self.run(start, self.short_iter, _SHORT_TOL)
+        self.starts.append(start)
+        return start
 
     def enlarge(self, smaller: Parameters) -> None:
         """A short run of each mixture made from a smaller one."""
@@ -104,62 +128,90 @@ class _Field:
                 return
             self.enter(kind, parameters)
 
-    def enter(self, kind: str, parameters: Parameters) -> None:
-        start = Start(kind, len(self.starts), parameters)
-        if self.task.holds_noise:
-            self.task.anneal(self.design, start)
-        start.parameters = self.task.with_held_noise(start.parameters)
-        self.run(start, _SHORT_ITER, _SHORT_TOL)
-        self.starts.append(start)
+    def on(self, design: Design) -> _Field:
+        """The same starts on other rows, each a short run further."""
+        other = _Field(self.task, design)
+        for start in self.starts:
+            other.run(start, other.short_iter, _SHORT_TOL)
+            other.starts.append(start)
+        return other
+
+    def explore(self, kinds: Iterator[str], enough: _Rules) -> None:
+        """Starts of these kinds, until enough agree on the best."""
+        for kind in kinds:
+            if self.starts and (self.task.out_of_time() or self.agree(enough)):
+                return
+            k, rng = self.task.n_experts, self.task.rng
+            self.enter(kind, make_start(kind, self.design, k, rng, self.objective, self.rows_of_a_start))
 
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""
         for start in sorted(self.starts, key=_rank):
             if len(self.reached) == most or (self.reached and self.task.out_of_time()):
                 break
-            if any(abs(start.value - other.value) < _AGREE for other in self.reached):
+            if start.status == "degenerate" and self.reached:
+                break
+            if any(self.will_end_at(other, start) for other in self.reached):
                 start.status = "duplicate"
-            elif start.status != "degenerate" or not self.reached:
-                self.reach(start)
-        self.reached.sort(key=_rank)
-
-    def move(self, n_moves: int) -> None:
-        """Swap an expert of the leader for one where it explains worst, or move its borders; a better end leads."""
-        k, rng = self.task.n_experts, self.task.rng
-        tried = 0
-        while tried < n_moves and not self.task.out_of_time():
-            leader = self.reached[0]
-            if tried % 2:
-                kind, parameters = "borders", shift_borders(self.design, leader.parameters, rng)
             else:
-                kind, parameters = "swap", swap_expert(self.design, leader.parameters, tried // 2 % k, rng)
-            start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
-            self.run(start, _SHORT_ITER, _SHORT_TOL)
-            self.starts.append(start)
-            if abs(start.value - leader.value) < _SAME:
-                start.status = "duplicate"
-            elif start.status != "degenerate" and start.value > leader.value - _WITHIN_REACH:
                 self.reach(start)
-                self.reached.sort(key=_rank)
-                if self.reached[0] is start:
-                    tried = 0
-                    continue
+
+    def move(self, patience: int) -> None:
+        """Moves from the leader, every third from the second, until so many in a row gain nothing."""
+        tried = 0
+        for kind, move in cycle(moves_for(self.design).items()):
+            if tried == patience or self.task.out_of_time():
+                return
+            leader, *others = self.reached
+            base = others[0] if tried % 3 == 2 and others and others[0].status == "finished" else leader
+            parameters = move(self.design, base.parameters, self.task.rng, self.objective)
+            start = self.enter(kind, parameters, is_new=False)
             tried += 1
+            if start.status == "degenerate" or start.value < leader.value - _WITHIN_REACH:
+                continue
+            if any(self.will_end_at(other, start) for other in self.reached[:3]):
+                start.status = "duplicate"
+                continue
+            self.reach(start)
+            if self.reached[0] is start:
+                tried = 0
+
+    def will_end_at(self, other: Start, start: Start) -> bool:
+        """Whether a start is so near another's optimum that it will end there."""
+        behind = other.value - start.value
+        if abs(behind) < _AGREE or behind > _ALIKE or behind < -_AGREE:
+            return abs(behind) < _AGREE
+        return float(np.mean(np.abs(self.density(other) - self.density(start)))) < _ALIKE
+
+    def density(self, start: Start) -> NDArray[np.float64]:
+        """Log densities of some rows, kept until the start moves on."""
+        known = self.densities.get(start.index)
+        if known is None or known[0] is not start.parameters:
+            known = start.parameters, log_density(self.some_rows, start.parameters)
+            self.densities[start.index] = known
+        return known[1]
+
+    @cached_property
+    def some_rows(self) -> Design:
+        step = -(-self.design.rows.n_samples // _COMPARED)
+        return self.design if step == 1 else self.design.on(self.design.rows.take(slice(None, None, step)))
 
     def reach(self, start: Start) -> None:
+        """Run a start on to its optimum, and rank it."""
         self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
         if start.status != "degenerate" and any(
             abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"
         ):
             start.status = "duplicate"
         self.reached.append(start)
+        self.reached.sort(key=_rank)
 
     def run(self, start: Start, max_iter: int, tol: float, newton: bool = False) -> None:
         """Run a start a little further."""
         task, weight = self.task, self.design.rows.total_weight
-        outcome = maximise(
-            self.design, start.parameters, self.objective,
-            max_iter=max_iter, tol=tol, newton=newton, callback=task.out_of_time,
+        run = maximise if newton else climb
+        outcome = run(
+            self.design, start.parameters, self.objective, max_iter=max_iter, tol=tol, callback=task.out_of_time
         )
         start.parameters = outcome.parameters
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
@@ -167,22 +219,22 @@ class _Field:
         sound = math.isfinite(start.value) and not task.too_small(self.design, outcome.sums).any()
         start.status = "finished" if sound else "degenerate"
 
-    def agree(self, enough: int, share: float) -> bool:
+    def agree(self, enough: _Rules) -> bool:
         """Whether so many starts or more, and this share of them, end at the same best."""
-        best = max(start.value for start in self.starts)
-        at_best = sum(start.value > best - _AGREE and start.status != "degenerate" for start in self.starts)
-        return len(self.starts) >= enough and at_best >= share * len(self.starts)
-
-    def may_be_better(self, start: Start, leader: Start) -> bool:
-        """Whether, on more rows than these, a start may yet overtake: its rows' mean loss is within its error."""
-        loss = log_density(self.design, leader.parameters) - log_density(self.design, start.parameters)
-        return loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss))
+        n_starts = len(self.starts)
+        if not any(n_starts >= least for least, _ in enough):
+            return False
+        best = max(self.starts, key=lambda start: start.value)
+        at_best = sum(start.status != "degenerate" and self.will_end_at(best, start) for start in self.starts)
+        return any(n_starts >= least and at_best >= share * n_starts for least, share in enough)
 
     def result(self, n_finalists: int) -> list[Start]:
-        ranked = sorted(self.reached, key=_rank)
-        leader, finalists = ranked[0], ranked[:1]
-        for start in ranked[1:]:
-            if start.status == "finished" and len(finalists) < n_finalists and self.may_be_better(start, leader):
+        """All starts, those to be finished first, and of these the best."""
+        leader, finalists = self.reached[0], self.reached[:1]
+        for start in self.reached[1:]:
+            if len(finalists) == n_finalists:
+                break
+            if start.status == "finished" and may_be_better(self.design, start.parameters, leader.parameters):
                 finalists.append(start)
         others = [start for start in self.starts if start not in finalists]
         for start in others:

@@ -175,9 +175,13 @@ class Rows:
         return _column_moments(Rows(self.gate_features, self.y, self.weight, None, self.n_threads, self.reads))
 
 
+# Multiplications that cost as much as to wake a thread.
+THREAD_WORK = 1 << 18
+
+
 def worthwhile_threads(n_threads: int, n_rows: int, work_per_row: int) -> int:
-    """As many threads as have enough to do: to wake one costs as much as about 2^18 multiplications."""
-    return max(1, min(n_threads, n_rows * work_per_row >> 18))
+    """As many threads as have enough to do."""
+    return max(1, min(n_threads, n_rows * work_per_row // THREAD_WORK))
 
 
 def span_rows(work_per_row: int) -> int:

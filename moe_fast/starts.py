@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .activations import Code, has_label_transform
 from .design import Design, Parameters
-from .em import maximise
+from .em import climb
 from .linalg import solve_normal_equations
 from .moment_fit import Norms
 from .moments import Score
@@ -25,7 +25,8 @@ from .objective import Objective
 from .spectral import spectral
 
 __all__ = [
-    "KINDS", "LINEAR_ONLY", "enlarge", "make_start", "portfolio", "shift_borders", "split_expert", "swap_expert",
+    "KINDS", "LINEAR_ONLY", "MOVES", "enlarge", "log_density", "make_start", "may_be_better", "moves_for", "portfolio",
+    "split_expert",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -39,8 +40,9 @@ _INLIER = 2.5               # robust standard deviations within which a row belo
 _MOST_ROWS = 20_000         # that a start is made from, but for the spectral, which reads them in passes
 _TREE_DIRECTIONS, _TREE_CUTS = 4, 8
 _LOCAL_LINES = 60           # neighbourhoods that get a line
-_GROWTH_ITER = 15           # EM iterations after each expert that is added
+_GROWTH_ITER, _GROWTH_TOL = 15, 1e-5    # EM iterations after each expert that is added, and the gain that ends them
 _RIDGE = 1e-2               # within-class variance added to a gate fitted to labels: it must not be too sure
+_ERRORS = 3.0               # standard errors that what may still be better can lie below the leader
 _SMALLEST_NOISE = 1e-3      # of the overall residual: where a start's own residuals vanish
 
 
@@ -92,9 +94,7 @@ def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
     for k in range(n_experts):
         if len(left) < 2 * p:
             left = np.arange(len(y))
-        subsets = rng.choice(left, size=(_RANSAC_TRIES, p))
-        square = D[subsets].transpose(0, 2, 1) @ D[subsets]
-        lines = solve_normal_equations(square, np.einsum("tip,ti->tp", D[subsets], y[subsets]))
+        lines = _lines(D, y, rng.choice(left, size=(_RANSAC_TRIES, p)))
         residual = np.abs(y[left, np.newaxis] - D[left] @ lines.T)
         size = np.quantile(residual, _RANSAC_QUANTILE, axis=0)
         best = np.argmin(size)
@@ -141,51 +141,72 @@ def tree(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters
 
     Looks at a few random directions of x (or its one feature), at eight quantiles drawn at random.
     """
-    D, y = design.expert_matrix, design.rows.y
-    p, first = D.shape[1], int(design.fit_intercept)
-    x = D[:, first:]
-    labels = np.zeros(len(y), dtype=np.intp)
-    cost = {0: _line_cost(D, y)}
+    labels = np.zeros(design.rows.n_samples, dtype=np.intp)
+    splits = [_best_split(design, np.arange(len(labels)), rng)]
     for new in range(1, n_experts):
-        best = (np.inf, 0, None)
-        for leaf in range(new):
-            rows = np.flatnonzero(labels == leaf)
-            if len(rows) < 2 * (p + 2):
-                continue
-            for _ in range(1 if x.shape[1] == 1 else _TREE_DIRECTIONS):
-                along = x[rows] @ rng.standard_normal(x.shape[1])
-                for cut in np.quantile(along, rng.uniform(0.05, 0.95, _TREE_CUTS)):
-                    right = along > cut
-                    if min(np.count_nonzero(right), np.count_nonzero(~right)) < p + 2:
-                        continue
-                    change = _line_cost(D[rows[right]], y[rows[right]]) + _line_cost(D[rows[~right]], y[rows[~right]])
-                    if change - cost[leaf] < best[0]:
-                        best = (change - cost[leaf], leaf, rows[right])
-        if best[2] is None:
+        leaf = int(np.argmin([change for change, _ in splits]))
+        if not math.isfinite(splits[leaf][0]):
             break
-        labels[best[2]] = new
-        for leaf in (best[1], new):
-            cost[leaf] = _line_cost(D[labels == leaf], y[labels == leaf])
+        labels[splits[leaf][1]] = new
+        if new < n_experts - 1:
+            splits[leaf] = _best_split(design, np.flatnonzero(labels == leaf), rng)
+            splits.append(_best_split(design, np.flatnonzero(labels == new), rng))
     return from_labels(design, labels, n_experts, rng)
+
+
+def _best_split(design: Design, rows: Labels, rng: np.random.Generator) -> tuple[float, Labels]:
+    """The change of sum_j n_j log s_j by the best split of a leaf, and the rows to split off; infinity if none can be.
+
+    Gram matrices are summed once for each slice between two cuts; those of the two sides of a cut are sums of these.
+    """
+    D = design.expert_matrix[rows]
+    x, with_y = D[:, int(design.fit_intercept) :], np.column_stack([D, design.rows.y[rows]])
+    n_rows, p = D.shape
+    best = (math.inf, rows[:0])
+    if n_rows < 2 * (p + 2) or x.shape[1] == 0:
+        return best
+    smallest = 1e-16 * (float(np.abs(with_y[:, -1]).max()) + 1e-300) ** 2
+    for _ in range(1 if x.shape[1] == 1 else _TREE_DIRECTIONS):
+        along = x @ rng.standard_normal(x.shape[1])
+        cuts = np.sort(np.quantile(along, rng.uniform(0.05, 0.95, _TREE_CUTS)))
+        slice_of = np.searchsorted(cuts, along)
+        slices = [with_y[slice_of == s] for s in range(_TREE_CUTS + 1)]
+        counts = np.cumsum([len(part) for part in slices])
+        grams = np.cumsum([part.T @ part for part in slices], axis=0)
+        n_left = counts[:-1]
+        sides = np.concatenate([grams, grams[-1] - grams[:-1]])
+        costs = _line_costs(sides, np.append(counts, n_rows - n_left), smallest)
+        left, whole, right = np.split(costs, [_TREE_CUTS, _TREE_CUTS + 1])
+        enough = np.minimum(n_left, n_rows - n_left) >= p + 2
+        change = np.where(enough, left + right - whole, math.inf)
+        cut = int(np.argmin(change))
+        if change[cut] < best[0]:
+            best = (float(change[cut]), rows[slice_of > cut])
+    return best
+
+
+def _line_costs(grams: FloatArray, counts: NDArray[np.intp], smallest: float) -> FloatArray:
+    """n log s of the lines through groups of rows, from Gram matrices of [D, y]; `smallest` is that of a square s."""
+    cross, squares = grams[:, :-1, -1], grams[:, -1, -1]
+    lines = solve_normal_equations(np.ascontiguousarray(grams[:, :-1, :-1]), np.ascontiguousarray(cross))
+    left_over = squares - np.sum(lines * cross, axis=1)
+    return 0.5 * counts * np.log(np.maximum(left_over / np.maximum(counts, 1), smallest))
 
 
 def local(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
     """Lines through neighbourhoods of random rows, clustered by their coefficients."""
     D, y = design.expert_matrix, design.rows.y
     n_samples, p = D.shape
-    points = np.column_stack([D[:, int(design.fit_intercept) :], (y - y.mean()) / max(y.std(), 1e-300)])
     n_near = min(n_samples, rng.integers(p + 2, max(p + 3, min(5 * p, n_samples // n_experts) + 1)))
-    lines = []
-    for anchor in rng.choice(n_samples, min(n_samples, _LOCAL_LINES)):
-        near = np.argpartition(np.sum((points - points[anchor]) ** 2, axis=1), n_near - 1)[:n_near]
-        lines.append(_least_squares(D[near], y[near]))
-    lines_ = np.array(lines)
-    scale = np.maximum(np.median(np.abs(lines_ - np.median(lines_, axis=0)), axis=0), 1e-300)
-    of_line = _clusters(np.clip((lines_ - np.median(lines_, axis=0)) / scale, -10.0, 10.0), n_experts, rng)
+    near = _neighbours(design, rng.choice(n_samples, min(n_samples, _LOCAL_LINES)), n_near)
+    lines = _lines(D, y, near)
+    median = np.median(lines, axis=0)
+    scale = np.maximum(np.median(np.abs(lines - median), axis=0), 1e-300)
+    of_line = _clusters(np.clip((lines - median) / scale, -10.0, 10.0), n_experts, rng)
     expert = random_parameters(design, n_experts, rng).expert
     for k in range(n_experts):
         if np.any(of_line == k):
-            expert[k] = np.median(lines_[of_line == k], axis=0)
+            expert[k] = np.median(lines[of_line == k], axis=0)
     labels = np.argmin(np.abs(y[:, np.newaxis] - D @ expert.T), axis=1)
     return from_labels(design, labels, n_experts, rng)
 
@@ -195,11 +216,16 @@ def growth(
 ) -> Parameters:
     """From one expert up: each new one begins on the rows the others explain worst, then EM for a while."""
     parameters = from_labels(design, np.zeros(design.rows.n_samples, dtype=np.intp), 1, rng)
-    free = replace(objective, noise=objective.noise if isinstance(objective.noise, str) else "per_expert")
+    free = _with_free_noise(objective)
     for _ in range(1, n_experts):
         parameters = add_expert(design, parameters, rng)
-        parameters = maximise(design, parameters, free, max_iter=_GROWTH_ITER, tol=1e-5, newton=False).parameters
+        parameters = climb(design, parameters, free, max_iter=_GROWTH_ITER, tol=_GROWTH_TOL).parameters
     return parameters
+
+
+def _with_free_noise(objective: Objective) -> Objective:
+    """The objective while the number of experts changes: a noise that is held belongs to so many."""
+    return objective if isinstance(objective.noise, str) else replace(objective, noise="per_expert")
 
 
 # ---- moves from one model to another ----
@@ -219,7 +245,7 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
     logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(n_samples)])
     own_gate = np.zeros((1, design.n_gate_columns))
     if design.gate_intercept:   # a share of one in k
-        own_gate[0, 0] = float(np.mean(scipy.special.logsumexp(logits, axis=1))) - math.log(parameters.n_experts)
+        own_gate[0, 0] = float(np.mean(logsumexp(logits))) - math.log(parameters.n_experts)
     return Parameters(
         np.vstack([line, parameters.expert]),
         np.vstack([own_gate, parameters.gate]),
@@ -272,21 +298,101 @@ def drop_expert(parameters: Parameters, k: int) -> Parameters:
     )
 
 
-def swap_expert(design: Design, parameters: Parameters, k: int, rng: np.random.Generator) -> Parameters:
-    """Expert k taken away, and one put where the others explain worst."""
-    return add_expert(design, drop_expert(parameters, k), rng)
+def swap_expert(
+    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
+    """One expert taken away, and one put where the others explain worst."""
+    return add_expert(design, drop_expert(parameters, int(rng.integers(parameters.n_experts))), rng)
 
 
-def shift_borders(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
-    """Some rows of one expert, those on one side of a cut through x, dealt to another, and all fitted anew."""
+def grow_and_prune(
+    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
+    """One expert more, EM for a while, and one less."""
+    larger = climb(
+        design, add_expert(design, parameters, rng), _with_free_noise(objective), max_iter=_GROWTH_ITER, tol=_GROWTH_TOL
+    )
+    return drop_expert(larger.parameters, int(rng.integers(parameters.n_experts + 1)))
+
+
+def shift_border(
+    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
+    """Some rows of one expert, those on one side of a cut through x, dealt to another, and all fitted anew.
+
+    Half of the time the cut is parallel to the gate's border between the two.
+    """
     labels = np.argmax(log_joint(design, parameters), axis=1)
     giver, taker = rng.choice(parameters.n_experts, 2, replace=False)
     rows = np.flatnonzero(labels == giver)
     if len(rows):
-        x = design.expert_matrix[rows, int(design.fit_intercept) :]
-        along = x @ rng.standard_normal(x.shape[1])
-        labels[rows[along > np.quantile(along, rng.uniform(0.2, 0.9))]] = taker
-    return from_labels(design, labels, parameters.n_experts, rng, fit_gate=bool(rng.random() < 0.5))
+        if rng.random() < 0.5:
+            gate = np.vstack([parameters.gate, np.zeros((1, parameters.gate.shape[1]))])
+            along = design.gate_matrix[rows] @ (gate[taker] - gate[giver])
+        else:
+            along = _along_random(design, rows, rng)
+        labels[rows[along > np.quantile(along, rng.uniform(0.2, 0.95))]] = taker
+    return _dealt_anew(design, parameters, labels, [], rng)
+
+
+def recut_expert(
+    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
+    """One expert taken away, its rows dealt to the others, and another's rows cut in two along a direction of x."""
+    k = parameters.n_experts
+    gone, split = rng.choice(k, 2, replace=False) if k > 1 else (0, 0)
+    joint = log_joint(design, parameters)
+    joint[:, gone] = -np.inf
+    labels = np.argmax(joint, axis=1)
+    rows = np.flatnonzero(labels == split)
+    if len(rows):
+        along = _along_random(design, rows, rng)
+        labels[rows[along > np.quantile(along, rng.uniform(0.1, 0.9))]] = gone
+    return _dealt_anew(design, parameters, labels, [gone], rng)
+
+
+def relocate_expert(
+    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
+    """One expert put through the neighbourhood of a row, rather a badly explained one; rows dealt out anew."""
+    D, y, k = design.expert_matrix, design.rows.y, parameters.n_experts
+    n_samples, p = D.shape
+    gone = int(rng.integers(k))
+    rest = drop_expert(parameters, gone) if k > 1 else parameters
+    worst_first = np.argsort(log_density(design, rest))
+    anchor = worst_first[int(n_samples * rng.random() ** 2)]
+    n_near = min(n_samples, int(rng.integers(p + 2, max(p + 3, n_samples // (2 * k)) + 1)))
+    near = _neighbours(design, np.array([anchor]), n_near)
+    expert, noise_std = parameters.expert.copy(), parameters.noise_std.copy()
+    expert[gone] = _lines(D, y, near)[0]
+    residual = np.abs(y[near[0]] - D[near[0]] @ expert[gone])
+    noise_std[gone] = max(float(np.median(residual)) / 0.6745, 0.1 * float(noise_std.min()))
+    z = (y[:, np.newaxis] - D @ expert.T) / noise_std
+    labels = np.argmin(0.5 * z * z + np.log(noise_std), axis=1)
+    return from_labels(design, labels, k, rng)
+
+
+def _dealt_anew(
+    design: Design, parameters: Parameters, labels: Labels, changed: list[int], rng: np.random.Generator
+) -> Parameters:
+    """Experts fitted to new labels; of other than linear ones, whose norms a regression cannot tell, those changed."""
+    start = from_labels(design, labels, parameters.n_experts, rng, fit_gate=bool(rng.random() < 0.5))
+    if design.activation.code == Code.LINEAR:
+        return start
+    expert = parameters.expert.copy()
+    expert[changed] = start.expert[changed]
+    return replace(start, expert=expert)
+
+
+def _along_random(design: Design, rows: Labels, rng: np.random.Generator) -> FloatArray:
+    x = design.expert_matrix[rows, int(design.fit_intercept) :]
+    return x @ rng.standard_normal(x.shape[1])
+
+
+def logsumexp(values: FloatArray) -> FloatArray:
+    """log sum_k exp(values[i, k]) of every row of finite numbers."""
+    largest = values.max(axis=1)
+    return largest + np.log(np.exp(values - largest[:, np.newaxis]).sum(axis=1))
 
 
 def log_joint(design: Design, parameters: Parameters) -> FloatArray:
@@ -300,33 +406,56 @@ def log_joint(design: Design, parameters: Parameters) -> FloatArray:
 def log_density(design: Design, parameters: Parameters) -> FloatArray:
     """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
     logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
-    return scipy.special.logsumexp(log_joint(design, parameters), axis=1) - scipy.special.logsumexp(logits, axis=1)
+    return logsumexp(log_joint(design, parameters)) - logsumexp(logits)
 
 
-# In the order in which a race draws them. Later kinds seldom win where earlier ones do not, but sometimes do.
+def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
+    """Whether, on more rows than these, one may yet overtake the leader: its mean loss is within its error."""
+    loss = log_density(design, leader) - log_density(design, one)
+    return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
+
+
+# In the order in which a race draws them: of large data the first four decide whether there is more to look for, so
+# they are of different kinds, and each finds the optimum of data that are easy.
 KINDS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
-    "growth": growth,
-    "ransac": ransac,
-    "tree": tree,
-    "kmeans": kmeans,
     "partition": random_partition,
-    "segments": segments,
-    "random": random_parameters,
-    "kmeans_x": kmeans_of_x,
     "local": local,
+    "growth": growth,
+    "tree": tree,
+    "segments": segments,
+    "ransac": ransac,
+    "kmeans": kmeans,
+    "random": random_parameters,
     "segments_y": segments_of_y,
+    "kmeans_x": kmeans_of_x,
 }
 
 LINEAR_ONLY = {"ransac", "tree", "local"}
 
+# From an optimum to what may be the way to a better one.
+MOVES: dict[str, Callable[..., Parameters]] = {
+    "recut": recut_expert,
+    "relocate": relocate_expert,
+    "borders": shift_border,
+    "prune": grow_and_prune,
+    "swap": swap_expert,
+}
+
+
+def moves_for(design: Design) -> dict[str, Callable[..., Parameters]]:
+    """Those that there are: a line through a neighbourhood is for linear experts."""
+    linear = design.activation.code == Code.LINEAR
+    return {kind: move for kind, move in MOVES.items() if linear or kind != "relocate"}
+
 
 def make_start(
-    kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = _PLAIN
+    kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = _PLAIN,
+    most_rows: int = _MOST_ROWS,
 ) -> Parameters:
-    """One start of the kind named."""
-    if kind != "spectral" and design.rows.n_samples > _MOST_ROWS:
-        design = design.on(design.rows.sample(_MOST_ROWS, rng))
+    """One start of the kind named, but for the spectral made from a sample of so many rows at most."""
+    if kind != "spectral" and design.rows.n_samples > most_rows:
+        design = design.on(design.rows.sample(most_rows, rng))
     if kind == "growth":
         return growth(design, n_experts, rng, objective)
     return KINDS[kind](design, n_experts, rng)
@@ -403,10 +532,18 @@ def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> 
         return scipy.cluster.vq.kmeans2(points, n_clusters, iter=20, minit="++", rng=rng)[1]
 
 
-def _line_cost(D: FloatArray, y: FloatArray) -> float:
-    """n log s of the line through some rows; the smallest s is that of rounding."""
-    residual = y - D @ _least_squares(D, y)
-    return len(y) * math.log(max(math.sqrt(float(residual @ residual) / len(y)), 1e-8 * (np.abs(y).max() + 1e-300)))
+def _neighbours(design: Design, anchors: Labels, n_near: int) -> Labels:
+    """The rows nearest to each anchor in (x, y), (n_anchors, n_near)."""
+    mean, std = _center_and_spread(design)
+    points = np.column_stack([design.expert_matrix[:, int(design.fit_intercept) :], (design.rows.y - mean) / std])
+    distance = np.sum(points**2, axis=1) - 2.0 * points[anchors] @ points.T   # squared, but for the anchor's own part
+    return np.argpartition(distance, n_near - 1, axis=1)[:, :n_near]
+
+
+def _lines(D: FloatArray, y: FloatArray, rows: Labels) -> FloatArray:
+    """The line through each set of rows, (n_sets, p)."""
+    subsets = D[rows]
+    return solve_normal_equations(subsets.transpose(0, 2, 1) @ subsets, np.einsum("tip,ti->tp", subsets, y[rows]))
 
 
 def _with_flat_gate(design: Design, expert: FloatArray, noise_std: FloatArray) -> Parameters:

@@ -28,7 +28,7 @@ from .objective import Objective
 from .result import FitResult, StartReport
 from .rows import Reads, Rows
 from .separation import may_separate, separated_experts
-from .starts import LINEAR_ONLY
+from .starts import LINEAR_ONLY, may_be_better
 
 __all__ = ["Callback", "Start", "Task"]
 
@@ -44,8 +44,10 @@ _COLLAPSED = 1e-6
 # Of large data, climbed on first: the maximum and curvature of so many rows are those of all, but for errors of a few
 # per cent, which the passes over all rows take out.
 _SAMPLE_ROWS = 50_000
-_SAMPLE_ROWS_PER_PARAMETER = 200
+_SAMPLE_ROWS_PER_PARAMETER = 100
 _SAMPLE_TOL = 1e-7
+_LARGE = 20_000           # rows from which this is worth it
+_SAME = 1e-6              # log-likelihoods so close, per unit of weight, are one optimum
 
 # A noise that will be held is estimated for so many iterations, from this part of the standard deviation of y.
 _ANNEALING_ITER = 30
@@ -313,10 +315,7 @@ class Task:
         if self.sample is not None:
             for start in running:
                 self.approach(start, self.sample)
-            best = max(running, key=lambda start: start.value)
-            for start in running:
-                start.status = "finished" if start is best else "eliminated"
-            running = [best]
+            running = self.still_in(running, self.sample)
         ends: list[tuple[Outcome, list[int]]] = []
         for start in running:
             outcome, collapsed = self.finish_one(start)
@@ -329,6 +328,18 @@ class Task:
         winner = int(np.argmax(values))
         running[winner].status = "winner"
         return self.report(*ends[winner], starts)
+
+    def still_in(self, running: list[Start], sample: Design) -> list[Start]:
+        """Of starts climbed on a sample: the best, and those that may be better on all rows."""
+        best = max(running, key=lambda start: start.value)
+        kept = [best]
+        for start in sorted(running, key=lambda start: -start.value):
+            distinct = all(abs(start.value - other.value) > _SAME * sample.rows.total_weight for other in kept)
+            if distinct and math.isfinite(start.value) and may_be_better(sample, start.parameters, best.parameters):
+                kept.append(start)
+            elif start is not best:
+                start.status = "eliminated" if distinct else "duplicate"
+        return kept
 
     def anneal(self, design: Design, start: Start) -> None:
         """Before a small noise is held: EM for a while with the noise estimated, from large.
@@ -372,8 +383,10 @@ class Task:
         """Some rows of large data, to climb on first; None where there are too few to be worth it."""
         k, design = self.n_experts, self.design
         n_free = k * (design.n_columns + 1) + (k - 1) * design.n_gate_columns
-        n_rows = max(_SAMPLE_ROWS, _SAMPLE_ROWS_PER_PARAMETER * n_free)
-        if not self.newton or n_free > NEWTON_PARAMETERS or self.max_iter == 0 or design.rows.n_samples < 4 * n_rows:
+        n = design.rows.n_samples
+        n_rows = max(min(_SAMPLE_ROWS, n // 4), _SAMPLE_ROWS_PER_PARAMETER * n_free)
+        too_few = n < max(_LARGE, 2 * n_rows)
+        if not self.newton or n_free > NEWTON_PARAMETERS or self.max_iter == 0 or too_few:
             return None
         return design.on(design.rows.sample(n_rows, self.rng))
 

@@ -9,6 +9,7 @@ block order: same bits for every n_threads.
 """
 
 from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY, fabs, isfinite, log, sqrt
 from libc.string cimport memset
 
 ctypedef fused floating:
@@ -67,7 +68,12 @@ cdef extern from "em_problem.h" nogil:
     em_layout em_layout_of(const em_problem *) noexcept
     Py_ssize_t em_scratch_rows(const em_problem *) noexcept
     const em_kernels *em_kernels_for(int isa) noexcept
+    const int ACTIVATION_LINEAR
     const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
+
+cdef extern from "solve.h" nogil:
+    bint solve_symmetric(const double *matrix, const double *right, double *x, double *lower, double *size,
+                         Py_ssize_t p, double dependent) noexcept
 
 EXPERT_GRAM, GATE_GRAM, INFORMATION = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION
 ENTROPY, MAJORISED, SINGLE = WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
@@ -144,20 +150,42 @@ def em_pass(
     int n_threads,
 ):
     """Add nothing, overwrite `sums`; see the module's text and em_problem.h for what they mean."""
+    cdef em_problem s = _problem(
+        X, Z, y, weight, standard, gate_standard, expert_intercept, gate_intercept, expert.shape[0], activation, leak,
+        want,
+    )
+    cdef em_layout o = em_layout_of(&s)
+    sums[:] = 0.0
+    if s.n_samples == 0:
+        return
+    s.expert = &expert[0, 0]
+    s.gate = &gate[0, 0] if gate.shape[0] and gate.shape[1] else NULL
+    s.noise_std = &noise_std[0]
+    if mean is not None:
+        s.mean, s.slope = &mean[0, 0], &slope[0, 0]
+    if bend is not None:
+        s.bend = &bend[0, 0]
+    if resp is not None:
+        s.resp = &resp[0, 0]
+    with nogil:
+        _pass(&s, &o, &sums[0], &work[0], n_threads)
+
+
+cdef em_problem _problem(
+    const floating[:, ::1] X, const floating[:, ::1] Z, const double[::1] y, const double[::1] weight,
+    const double[:, ::1] standard, const double[:, ::1] gate_standard, bint expert_intercept, bint gate_intercept,
+    Py_ssize_t n_experts, int activation, double leak, int want,
+):
+    """The problem of some rows; parameters are still to be pointed to."""
     cdef em_problem s
-    cdef em_layout o
-    cdef Py_ssize_t n_samples = X.shape[0], b, n_block, scratch_size
-    cdef const em_kernels *kernels = em_kernels_for(ISA)
     memset(&s, 0, sizeof(s))
-    s.n_samples, s.n_features, s.n_experts = n_samples, X.shape[1], expert.shape[0]
+    s.n_samples, s.n_features, s.n_experts = X.shape[0], X.shape[1], n_experts
     s.is_float32 = sizeof(floating) == 4
     s.n_gate_features = X.shape[1] if Z is None else Z.shape[1]
     s.expert_intercept, s.gate_intercept = expert_intercept, gate_intercept
     s.activation, s.leak, s.want = activation, leak, want
-    o = em_layout_of(&s)
-    sums[:] = 0.0
-    if n_samples == 0:
-        return
+    if s.n_samples == 0:
+        return s
     s.X = &X[0, 0]
     s.y = &y[0]
     if Z is not None:
@@ -168,39 +196,33 @@ def em_pass(
     if weight is not None:
         s.weight = &weight[0]
     s.shift, s.scale = &standard[0, 0], &standard[1, 0]
-    s.expert = &expert[0, 0]
-    s.gate = &gate[0, 0] if gate.shape[0] and gate.shape[1] else NULL
-    s.noise_std = &noise_std[0]
-    if mean is not None:
-        s.mean, s.slope = &mean[0, 0], &slope[0, 0]
-    if bend is not None:
-        s.bend = &bend[0, 0]
-    if resp is not None:
-        s.resp = &resp[0, 0]
+    return s
 
-    n_block = blocks_of(n_samples, o.size)
-    scratch_size = em_scratch_rows(&s) * TILE_STRIDE
-    n_threads = max(1, min(n_threads, n_block))
-    cdef double *block_sums = &work[0]
+
+cdef void _pass(const em_problem *s, const em_layout *o, double *sums, double *work, int n_threads) noexcept nogil:
+    """All rows, at least one, in blocks."""
+    cdef Py_ssize_t b, n_samples = s.n_samples, n_block = blocks_of(s.n_samples, o.size)
+    cdef Py_ssize_t scratch_size = em_scratch_rows(s) * TILE_STRIDE
+    cdef const em_kernels *kernels = em_kernels_for(ISA)
     cdef double *scratch = aligned(&work[n_block * o.size])
-    with nogil:
-        memset(block_sums, 0, n_block * o.size * sizeof(double))
-        # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
-        for b in prange(n_block, schedule="dynamic", chunksize=1, num_threads=n_threads,
-                        use_threads_if=n_threads > 1):
-            kernels.em_rows(&s, block_start(n_samples, n_block, b), block_start(n_samples, n_block, b + 1),
-                            block_sums + b * o.size, scratch + threadid() * scratch_size)
-        add_blocks(block_sums, n_block, o.size, &sums[0])
-        if want & WANT_EXPERT_GRAM:
-            _mirror(&sums[o.expert_gram], s.n_experts, o.p)
-        if want & WANT_GATE_GRAM and s.n_experts > 1 and o.q:
-            _mirror(&sums[o.gate_gram], s.n_experts * (s.n_experts - 1) // 2, o.q)
-        if want & WANT_INFORMATION:
-            _mirror(&sums[o.info_expert], s.n_experts * (s.n_experts + 1) // 2, o.p)
-            if s.n_experts > 1 and o.q:
-                _mirror(&sums[o.info_gate], s.n_experts * (s.n_experts - 1) // 2, o.q)
-                if s.Z == NULL:
-                    _mirror(&sums[o.info_cross], s.n_experts * (s.n_experts - 1), o.p)
+    cdef int threads = max(1, min(n_threads, <int>n_block))
+    memset(work, 0, n_block * o.size * sizeof(double))
+    # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
+    for b in prange(n_block, schedule="dynamic", chunksize=1, num_threads=threads, use_threads_if=threads > 1):
+        kernels.em_rows(s, block_start(n_samples, n_block, b), block_start(n_samples, n_block, b + 1),
+                        work + b * o.size, scratch + threadid() * scratch_size)
+    memset(sums, 0, o.size * sizeof(double))
+    add_blocks(work, n_block, o.size, sums)
+    if s.want & WANT_EXPERT_GRAM:
+        _mirror(&sums[o.expert_gram], s.n_experts, o.p)
+    if s.want & WANT_GATE_GRAM and s.n_experts > 1 and o.q:
+        _mirror(&sums[o.gate_gram], s.n_experts * (s.n_experts - 1) // 2, o.q)
+    if s.want & WANT_INFORMATION:
+        _mirror(&sums[o.info_expert], s.n_experts * (s.n_experts + 1) // 2, o.p)
+        if s.n_experts > 1 and o.q:
+            _mirror(&sums[o.info_gate], s.n_experts * (s.n_experts - 1) // 2, o.q)
+            if s.Z == NULL:
+                _mirror(&sums[o.info_cross], s.n_experts * (s.n_experts - 1), o.p)
 
 
 def work_size(Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_gate_features, Py_ssize_t n_experts,
@@ -214,6 +236,184 @@ def work_size(Py_ssize_t n_samples, Py_ssize_t n_features, Py_ssize_t n_gate_fea
     cdef em_layout o = em_layout_of(&s)
     cdef Py_ssize_t blocks = blocks_of(n_samples, o.size)
     return blocks * o.size + max(1, min(n_threads, blocks)) * em_scratch_rows(&s) * TILE_STRIDE + ALIGNMENT
+
+
+# ---- many iterations in one call ----
+
+# How `em_climb` ended.
+cdef enum:
+    CLIMB_LAST, CLIMB_CONVERGED, CLIMB_HANDED_OVER
+LAST_ITERATION, CONVERGED, HANDED_OVER = CLIMB_LAST, CLIMB_CONVERGED, CLIMB_HANDED_OVER
+
+cdef Py_ssize_t HALVINGS = 20
+cdef double TINY_NOISE = 1e-150
+cdef double NO_ROWS = 1e-12     # share of the weight below which an expert holds nothing
+
+ctypedef struct climb_rules:
+    bint moves_noise, shares_noise
+    double barrier, gate_limit, dependent
+
+
+def em_climb(
+    const floating[:, ::1] X,              # IN   as in em_pass, down to leak
+    const floating[:, ::1] Z,              # IN
+    const double[::1] y,                   # IN
+    const double[::1] weight,              # IN
+    const double[:, ::1] standard,         # IN
+    const double[:, ::1] gate_standard,    # IN
+    bint expert_intercept,
+    bint gate_intercept,
+    int activation,
+    double leak,
+    double[:, ::1] places,                 # INOUT, WORK, WORK (3, size): parameters flat: experts, gate, noise_std
+    Py_ssize_t n_experts,
+    bint moves_noise,
+    bint shares_noise,
+    double barrier,
+    double gate_limit,
+    double dependent,                      # of a solve, as in solve.h
+    double goal,                           # gain, and promised gain, that end it
+    double rounding,                       # a fall of the objective by this part of it plus the weight is none
+    double[::1] history,                   # OUT  (max_iter + 1,): objective before the first iteration, after each
+    double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass
+    double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1)
+    double[::1] work,                      # WORK (work_size(...),)
+):
+    """EM iterations, one after the other: what em.maximise does with newton=False, with no Python between passes.
+
+    Returns how many there were, how they ended, which row of `sums` holds those of the last one, and the number of
+    passes. HANDED_OVER: a step was not to be had the plain way (a singular system, no gain at any length), and
+    em.maximise is to go on.
+    """
+    cdef em_problem s = _problem(
+        X, Z, y, weight, standard, gate_standard, expert_intercept, gate_intercept, n_experts, activation, leak,
+        WANT_EXPERT_GRAM | WANT_GATE_GRAM,
+    )
+    cdef em_layout o = em_layout_of(&s)
+    cdef climb_rules rules
+    rules.moves_noise, rules.shares_noise = moves_noise, shares_noise
+    rules.barrier, rules.gate_limit, rules.dependent = barrier, gate_limit, dependent
+    cdef Py_ssize_t max_iter = history.shape[0] - 1, size = places.shape[1], iteration = 0, n_passes = 1, _halving, i
+    cdef double *at = &places[0, 0]
+    cdef double *trial = &places[1, 0]
+    cdef double *move = &places[2, 0]
+    cdef double *here = &sums[0, 0]
+    cdef double *there = &sums[1, 0]
+    cdef double value, proposed = 0.0, promise, fraction, least, slack
+    cdef int ended = CLIMB_LAST
+    with nogil:
+        value = _value(&s, &o, &rules, at, here, &work[0])
+        history[0] = value
+        if value == -INFINITY:
+            ended = CLIMB_HANDED_OVER
+        while ended == CLIMB_LAST and iteration < max_iter:
+            promise = _em_move(&s, &o, &rules, at, here, move, &systems[0])
+            if promise < 0.0:
+                ended = CLIMB_HANDED_OVER
+                break
+            slack = rounding * (fabs(value) + here[o.total])
+            least, fraction = value - slack, 1.0
+            for _halving in range(HALVINGS):
+                _place(&s, &o, &rules, at, move, fraction, trial)
+                proposed = _value(&s, &o, &rules, trial, there, &work[0])
+                n_passes += 1
+                if proposed >= least:
+                    break
+                least, fraction = value + slack, 0.5 * fraction
+            else:
+                ended = CLIMB_HANDED_OVER
+                break
+            iteration += 1
+            if proposed - value <= goal and promise <= goal:
+                ended = CLIMB_CONVERGED
+            for i in range(size):
+                at[i] = trial[i]
+            here, there = there, here
+            value = proposed
+            history[iteration] = value
+    return iteration, ended, 0 if here == &sums[0, 0] else 1, n_passes
+
+
+cdef double _value(em_problem *s, const em_layout *o, const climb_rules *rules, const double *place,
+                   double *sums, double *work) noexcept nogil:
+    """A pass at a place; the objective there, minus infinity where anything overflows."""
+    cdef Py_ssize_t k = s.n_experts, j, i
+    cdef double penalty = 0.0
+    s.expert, s.gate = place, place + k * o.p if k > 1 and o.q else NULL
+    s.noise_std = place + k * o.p + (k - 1) * o.q
+    _pass(s, o, sums, work, 1)
+    for i in range(o.size):
+        if not isfinite(sums[i]):
+            return -INFINITY
+    if rules.moves_noise:
+        for j in range(1 if rules.shares_noise else k):
+            penalty += 0.5 * rules.barrier / (s.noise_std[j] * s.noise_std[j])
+    return sums[o.log_likelihood] - penalty if isfinite(penalty) else -INFINITY
+
+
+cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules *rules, const double *at,
+                     const double *sums, double *move, double *systems) noexcept nogil:
+    """The M-step's move from `at`: of experts and gate as differences, of the noise the new one.
+
+    Returns the gain that it promises, or -1 where a system is not clearly positive definite.
+    """
+    cdef Py_ssize_t k = s.n_experts, p = o.p, q = o.q, m = (k - 1) * q, j, other, a, b, pair
+    cdef Py_ssize_t largest = max(p, m)
+    cdef double *matrix = systems
+    cdef double *lower = systems + largest * largest
+    cdef double *scale = lower + largest * largest
+    cdef double *gate_move = move + k * p
+    cdef double *new_noise = gate_move + m
+    cdef const double *old_noise = at + k * p + m
+    cdef double promise = 0.0, explained, squares, all_squares = 0.0, u
+    cdef bint linear = s.activation == ACTIVATION_LINEAR
+    if m:
+        for j in range(k - 1):
+            for other in range(j + 1):
+                pair = j * (j + 1) // 2 + other
+                for a in range(q):
+                    for b in range(q):
+                        u = sums[o.gate_gram + (pair * q + a) * q + b]
+                        matrix[(j * q + a) * m + other * q + b] = u
+                        matrix[(other * q + a) * m + j * q + b] = u
+        if not solve_symmetric(matrix, sums + o.gate_gradient, gate_move, lower, scale, m, rules.dependent):
+            return -1.0
+        for a in range(m):
+            promise += 0.5 * gate_move[a] * sums[o.gate_gradient + a]
+    for j in range(k):
+        if not solve_symmetric(sums + o.expert_gram + j * p * p, sums + o.expert_gradient + j * p, move + j * p,
+                               lower, scale, p, rules.dependent):
+            return -1.0
+        explained = 0.0
+        for a in range(p):
+            explained += move[j * p + a] * sums[o.expert_gradient + j * p + a]
+        promise += 0.5 * explained / (old_noise[j] * old_noise[j])
+        squares = max(sums[o.sum_squares + j] - explained, 0.0) if linear else sums[o.sum_squares + j]
+        all_squares += squares
+        new_noise[j] = old_noise[j]
+        # An expert without rows keeps its noise: the barrier over no weight would send it to infinity.
+        if rules.moves_noise and not rules.shares_noise and sums[o.weight + j] > NO_ROWS * sums[o.total]:
+            new_noise[j] = max(sqrt((squares + rules.barrier) / sums[o.weight + j]), TINY_NOISE)
+    for j in range(k):
+        if rules.shares_noise:
+            new_noise[j] = max(sqrt((all_squares + rules.barrier) / sums[o.total]), TINY_NOISE)
+        if rules.moves_noise:
+            u = (new_noise[j] / old_noise[j]) * (new_noise[j] / old_noise[j])
+            promise += 0.5 * sums[o.weight + j] * (u - 1.0 - log(u))
+    return promise
+
+
+cdef void _place(const em_problem *s, const em_layout *o, const climb_rules *rules, const double *at,
+                 const double *move, double fraction, double *there) noexcept nogil:
+    """A fraction of the way. The step of linear experts is exact, so only the gate's is ever shortened."""
+    cdef Py_ssize_t n_expert = s.n_experts * o.p, n_gate = (s.n_experts - 1) * o.q, i
+    cdef double share = 1.0 if s.activation == ACTIVATION_LINEAR else fraction
+    for i in range(n_expert):
+        there[i] = at[i] + share * move[i]
+    for i in range(n_expert, n_expert + n_gate):
+        there[i] = min(max(at[i] + fraction * move[i], -rules.gate_limit), rules.gate_limit)
+    for i in range(n_expert + n_gate, n_expert + n_gate + s.n_experts):
+        there[i] = move[i]
 
 
 def vector_exp(const double[::1] x, double[::1] out):

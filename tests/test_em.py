@@ -1,5 +1,7 @@
 """Does EM climb to the top? Against plain numpy, least squares and numerical differences, block by block."""
 
+from dataclasses import replace
+
 import literal
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import moe_fast as mf
 from moe_fast import em, reference
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
-from moe_fast.em import maximise, overall_line
+from moe_fast.em import climb, maximise, overall_line
 from moe_fast.objective import Objective
 from moe_fast.rows import Rows
 from moe_fast.starts import make_start
@@ -462,3 +464,65 @@ def test_a_collapse_ends_the_run_and_is_named():
     held = maximise(design, start, Objective(barrier=0.01), max_iter=100, tol=1e-10, smallest_noise=1e-6)
     assert held.collapsed == ()
     assert held.converged
+
+
+# ---- many iterations in one call ----
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("gate", ["softmax", "constant", "features"])
+@pytest.mark.parametrize("noise", ["per_expert", "shared", "held"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_climb_takes_the_steps_of_maximise(activation, gate, noise, dtype):
+    """Kills: a system of another layout, the barrier forgotten, a noise shared or held that moves alone."""
+    sim = mf.make_moe(300, 4, 3, activation=activation, intercept=1.0, dtype=dtype, random_state=0)
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, 300)
+    rows = Rows.check(sim.X, sim.y, weight, sim.X[:, :2] if gate == "features" else None)
+    design = Design(rows, get_activation(activation), True, "constant" if gate == "constant" else "softmax")
+    start = make_start("kmeans", design, 3, np.random.default_rng(0))
+    if noise == "shared":
+        start = replace(start, noise_std=np.full(3, start.noise_std[0]))
+    objective = Objective(np.array([0.2, 0.3, 0.4]) if noise == "held" else noise, barrier=0.5)
+    assert design.is_brief(3)
+    one = climb(design, start, objective, max_iter=12, tol=1e-7)
+    other = maximise(design, start, objective, max_iter=12, tol=1e-7, newton=False)
+    assert one.n_iter == other.n_iter >= 2
+    assert one.converged == other.converged
+    rtol = 1e-12 if dtype == np.float64 else 1e-5   # maximise takes curvatures of float32 rows in single precision
+    np.testing.assert_allclose(one.history, other.history, rtol=rtol, atol=100.0 * rtol)
+    for name in ("expert", "gate", "noise_std"):
+        own, expected = getattr(one.parameters, name), getattr(other.parameters, name)
+        np.testing.assert_allclose(own, expected, rtol=1e4 * rtol, atol=100.0 * rtol)
+    np.testing.assert_allclose(one.sums.weight, other.sums.weight, rtol=100.0 * rtol)
+    assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=rtol, abs=100.0 * rtol)
+
+
+def test_a_climb_leaves_its_start_alone_and_counts_its_passes():
+    sim = mf.make_moe(300, 4, 3, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = make_start("kmeans", design, 3, np.random.default_rng(0))
+    before = start.expert.copy(), start.gate.copy(), start.noise_std.copy()
+    n_read = design.rows.reads.n_rows
+    outcome = climb(design, start, Objective(), max_iter=5, tol=1e-7)
+    assert design.rows.reads.n_rows - n_read >= 300 * (outcome.n_iter + 1)
+    for array, old in zip((start.expert, start.gate, start.noise_std), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+
+
+def test_a_climb_goes_on_where_columns_depend_on_each_other():
+    """The kernel hands over, and what Python knows of singular systems serves. Kills: a run that stays at its start."""
+    sim = mf.make_moe(300, 3, 2, random_state=0)
+    design = Design(Rows.check(np.column_stack([sim.X, sim.X[:, 0]]), sim.y), get_activation("linear"))
+    start = make_start("kmeans", design, 2, np.random.default_rng(0))
+    one = climb(design, start, Objective(), max_iter=10, tol=1e-9)
+    other = maximise(design, start, Objective(), max_iter=10, tol=1e-9, newton=False)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-10)
+
+
+def test_a_climb_of_more_rows_asks_the_callback():
+    """Kills: a time limit that a long run does not see."""
+    sim = mf.make_moe(6000, 5, 3, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    assert not design.is_brief(3)
+    start = make_start("partition", design, 3, np.random.default_rng(0))
+    assert climb(design, start, Objective(), max_iter=10, tol=1e-9, callback=lambda state: True).n_iter == 1

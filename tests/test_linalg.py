@@ -12,7 +12,7 @@ def definite(rng, n_systems, p, scale=1.0):
     return np.einsum("mia,mib->mab", A, A)
 
 
-@pytest.mark.parametrize("p", [1, 2, 7, linalg._SMALL, linalg._SMALL + 1])
+@pytest.mark.parametrize("p", [1, 2, 7, linalg.SMALL_SYSTEM, linalg.SMALL_SYSTEM + 1])
 def test_agrees_with_numpy(p):
     """Kills: a wrong index in either substitution, the scale left out of one side."""
     rng = np.random.default_rng(p)
@@ -23,7 +23,7 @@ def test_agrees_with_numpy(p):
     np.testing.assert_allclose(solution * scale, expected * scale, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("p", [5, linalg._SMALL + 5])
+@pytest.mark.parametrize("p", [5, linalg.SMALL_SYSTEM + 5])
 def test_dependent_columns_get_the_minimum_norm(p):
     """Kills: a pivot of rounding size taken for a true one."""
     rng = np.random.default_rng(0)

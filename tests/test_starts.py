@@ -11,11 +11,11 @@ from moe_fast.design import Design, Parameters
 from moe_fast.em import maximise, overall_line
 from moe_fast.objective import Objective
 from moe_fast.rows import Rows
-from moe_fast.starts import KINDS, make_start, portfolio
+from moe_fast.starts import KINDS, MOVES, log_density, make_start, may_be_better, moves_for, portfolio
 
 ALL_KINDS = [
-    "spectral", "growth", "ransac", "tree", "kmeans", "partition", "segments", "random", "kmeans_x", "local",
-    "segments_y",
+    "spectral", "partition", "local", "growth", "tree", "segments", "ransac", "kmeans", "random", "segments_y",
+    "kmeans_x",
 ]
 
 
@@ -194,6 +194,79 @@ def test_spectral_start_is_near_the_truth():
     p = mf.match_experts(coef, sim.model.coef)
     np.testing.assert_allclose(coef[p], sim.model.coef, atol=0.2)
     np.testing.assert_allclose(model.expert_means(sim.X * [1.0, 10.0, 0.1, 1.0, 1.0] + 5.0)[:, p].std(0), 1, atol=0.2)
+
+
+def test_tree_finds_the_break():
+    """A line that bends at x = 0.5. Kills: a cost of the wrong side, a Gram sum shifted by a slice."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2.0, 2.0, 2000)
+    y = np.where(x > 0.5, 1.0 - x, x) + 0.1 * rng.standard_normal(2000)
+    design = Design(Rows.check(x[:, None], y), get_activation("linear"))
+    starts = [make_start("tree", design, 2, np.random.default_rng(seed)) for seed in range(9)]
+    # Cuts are drawn at random: near the break in the median.
+    slopes = [np.sort(design.model(start).coef[:, 0]) for start in starts]
+    np.testing.assert_allclose(np.median(slopes, axis=0), [-1.0, 1.0], atol=0.3)
+
+
+def test_local_lines_are_those_of_the_data():
+    """Kills: the farthest rows for the nearest, neighbours in x alone."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2.0, 2.0, 600)
+    y = np.where(rng.random(600) < 0.5, x, 12.0 - 3.0 * x) + 0.1 * rng.standard_normal(600)
+    design = Design(Rows.check(x[:, None], y), get_activation("linear"))
+    starts = [make_start("local", design, 2, np.random.default_rng(seed)) for seed in range(9)]
+    slopes = [np.sort(design.model(start).coef[:, 0]) for start in starts]
+    np.testing.assert_allclose(np.median(slopes, axis=0), [-3.0, 1.0], atol=0.1)
+
+
+# ---- moves ----
+
+
+@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
+@pytest.mark.parametrize("gate", ["softmax", "constant", "features"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_moves_are_valid_and_move(kind, activation, gate, fit_intercept):
+    sim = mf.make_moe(300, 4, 3, activation=activation, random_state=0)
+    Z = sim.X[:, :2] if gate == "features" else None
+    rows = Rows.check(sim.X * 5.0 + 3.0, sim.y, None, Z)
+    design = Design(
+        rows, get_activation(activation), fit_intercept, "constant" if gate == "constant" else "softmax"
+    )
+    if kind not in moves_for(design):
+        assert (kind, activation) in {("relocate", "tanh"), ("relocate", "relu")}
+        return
+    start = make_start("kmeans", design, 3, np.random.default_rng(0))
+    before = [array.copy() for array in (start.expert, start.gate, start.noise_std)]
+    moved = MOVES[kind](design, start, np.random.default_rng(1))
+    assert_valid(moved, design, 3)
+    for array, old in zip((start.expert, start.gate, start.noise_std), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+    assert np.abs(log_density(design, moved) - log_density(design, start)).max() > 1e-3
+    again = MOVES[kind](design, start, np.random.default_rng(1))
+    assert again.expert.tobytes() == moved.expert.tobytes()
+
+
+def test_a_recut_leaves_other_experts_of_a_curved_activation_alone():
+    """Their norms are more than a regression on labels can tell. Kills: all experts fitted anew."""
+    sim = mf.make_moe(300, 4, 3, activation="tanh", random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("tanh"))
+    start = make_start("kmeans", design, 3, np.random.default_rng(0))
+    moved = MOVES["recut"](design, start, np.random.default_rng(1))
+    assert np.sum(np.all(moved.expert == start.expert, axis=1)) == 2
+
+
+def test_may_be_better_knows_its_error():
+    """A mean loss of three standard errors is the border. Kills: a sum for a mean, the error of one row."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(400)
+    design = Design(Rows.check(x[:, None], x + rng.standard_normal(400)), get_activation("linear"))
+    leader = Parameters(np.array([[0.0, 1.0]]), np.empty((0, 2)), np.ones(1))
+    for shift, expected in ((0.05, True), (0.5, False), (-0.5, False)):
+        one = Parameters(np.array([[shift, 1.0]]), np.empty((0, 2)), np.ones(1))
+        loss = log_density(design, leader) - log_density(design, one)
+        assert (loss.mean() < 3.0 * loss.std() / 20.0) == expected   # what is meant
+        assert may_be_better(design, one, leader) == expected
 
 
 # ---- the mixture of kinds ----

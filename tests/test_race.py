@@ -1,0 +1,140 @@
+"""Does the race stop when it may, go on when it must, and hand the right starts to the finish?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import moe_fast as mf
+from moe_fast.em import maximise
+from moe_fast.race import _Field, default_starts, race
+from moe_fast.starts import KINDS, MOVES, make_start
+from moe_fast.task import Task
+
+
+def make_task(X, y, n_experts, **options):
+    defaults = {
+        "activation": "linear", "noise": "per_expert", "fit_intercept": True, "gate": "softmax",
+        "gate_intercept": True, "gate_features": None, "sample_weight": None, "time_limit": None, "max_iter": 1000,
+        "tol": None, "n_threads": 1, "random_state": 0, "callback": None,
+    }   # fmt: skip
+    return Task.check(X, y, n_experts, **(defaults | options))
+
+
+def run(X, y, n_experts, **options):
+    task = make_task(X, y, n_experts, **options)
+    return task, race(task, "auto", default_starts(task))
+
+
+@pytest.fixture(scope="module")
+def bent():
+    """A line that bends three times under noise that grows: many optima at k = 3, some close together."""
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(0.0, 10.0, 160))
+    y = np.interp(x, [0.0, 3.0, 4.0, 7.0, 10.0], [0.0, 0.0, -4.0, 3.0, 0.0])
+    return x[:, None], y + (0.1 + 0.1 * x) * rng.standard_normal(160)
+
+
+def test_easy_large_data_end_the_race_after_four_starts():
+    """Kills: a race that always draws all starts; one on all rows."""
+    sim = mf.make_moe(6000, 6, 2, random_state=0)
+    task, starts = run(sim.X, sim.y, 2)
+    assert [start.kind for start in starts if start.kind in MOVES] == []
+    assert sorted(start.index for start in starts) == [0, 1, 2, 3]
+    assert len({start.kind for start in starts}) == 4
+    assert task.design.rows.reads.n_rows < 40 * 6000
+
+
+def test_starts_that_disagree_are_run_on_more_rows():
+    """Kills: the first look's rows kept, its starts forgotten, an early end."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0.0, 10.0, (12_000, 1))
+    y = np.sin(2.0 * x[:, 0]) + 0.1 * rng.standard_normal(12_000)   # six waves, three experts
+    _, starts = run(x, y, 3)
+    assert len(starts) >= 16
+    assert {start.kind for start in starts} & set(MOVES)
+    # A short run on the first look's rows, and another on more.
+    assert max(start.n_iter for start in starts if start.index < 4) > 60
+
+
+def test_tiny_data_run_all_starts_and_moves(bent):
+    """Kills: an end by agreement: tonedata's optimum is one that few starts find."""
+    _, starts = run(*bent, 3)
+    assert sum(start.kind in KINDS for start in starts) == 44
+    assert sum(start.kind in MOVES for start in starts) >= 50
+
+
+def test_finalists_come_first_and_best_first(bent):
+    """Kills: an order by index, the worst first, finalists that are far behind."""
+    _, starts = run(*bent, 3, random_state=3)
+    finalists = [start for start in starts if start.status == "finished"]
+    assert 1 < len(finalists) <= 4
+    assert starts[: len(finalists)] == finalists
+    values = [start.value for start in finalists]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == max(start.value for start in starts if start.status != "degenerate")
+    assert values[-1] > values[0] - 1.0
+    assert {start.status for start in starts[len(finalists) :]} <= {"eliminated", "duplicate", "degenerate"}
+
+
+def test_a_start_near_an_optimum_will_end_there(bent):
+    """And one at another of about the same value will not. Kills: values alone compared, stale densities."""
+    task = make_task(*bent, 3)
+    field = _Field(task, task.design)
+    for seed in range(12):
+        kind = ("partition", "tree", "local", "random")[seed % 4]
+        field.enter(kind, make_start(kind, task.design, 3, np.random.default_rng(seed), field.objective))
+    field.run_on(12)
+    best, other = [start for start in field.reached if start.status == "finished"][:2]
+    nudged = replace(best, index=99, parameters=replace(best.parameters, expert=best.parameters.expert + 1e-3))
+    nudged.value = best.value - 5e-3
+    assert field.will_end_at(best, nudged)
+    far = replace(other, index=100, value=best.value - 5e-3)
+    assert not field.will_end_at(best, far)
+    nudged.parameters = other.parameters
+    assert not field.will_end_at(best, nudged)
+
+
+def test_a_spike_is_judged_with_the_barrier(monkeypatch):
+    """A collapsed start's likelihood is no merit. Kills: finished starts compared by plain likelihood."""
+    sim = mf.make_moe(300, 3, 2, random_state=0)
+    task = make_task(sim.X, sim.y, 2)
+    field = _Field(task, task.design)
+    for seed in range(2):
+        field.enter("partition", make_start("partition", task.design, 2, np.random.default_rng(seed)))
+    ends = {}
+    for start, noise_std, likelihood in zip(field.starts, (1e-4, 0.1), (10.0, 9.0), strict=True):
+        parameters = replace(start.parameters, noise_std=np.full(2, noise_std * task.residual_std))
+        outcome = maximise(task.design, parameters, task.objective(), max_iter=1, tol=1e-3)
+        ends[start.index] = replace(outcome, parameters=parameters, log_likelihood=likelihood)
+        start.status = "finished"
+    monkeypatch.setattr(
+        Task, "finish_one", lambda self, start: (ends[start.index], [0] if start.index == 0 else [])
+    )
+    with pytest.warns(mf.ConvergenceWarning):
+        task.finish(field.starts)
+    assert [start.status for start in field.starts] == ["finished", "winner"]
+
+
+def test_large_data_keep_finalists_that_a_sample_cannot_tell_apart():
+    """Kills: the best on the sample taken for the best on all rows; the same optimum finished twice."""
+    sim = mf.make_moe(3000, 3, 2, noise_std=0.5, random_state=0)
+    task = make_task(sim.X, sim.y, 2)
+    parameters = make_start("spectral", task.design, 2, np.random.default_rng(0))
+    start = _Field(task, task.design).enter("spectral", parameters)
+    near = replace(
+        start, index=1, value=start.value - 1e-5,
+        parameters=replace(start.parameters, expert=start.parameters.expert + 2e-2),
+    )
+    same = replace(start, index=2, value=start.value - 1e-9)
+    worse = replace(
+        start, index=3, value=start.value - 1.0,
+        parameters=replace(start.parameters, expert=start.parameters.expert + 2.0),
+    )
+    for one in (start, near, same, worse):
+        one.value *= task.design.rows.total_weight
+    kept = task.still_in([worse, same, near, start], task.design)
+    assert [one.index for one in kept] == [0, 1]
+    assert [same.status, worse.status] == ["duplicate", "eliminated"]
+
+
