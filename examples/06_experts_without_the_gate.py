@@ -34,5 +34,5 @@ ax.set(xlabel="rows", ylabel="error of the worst expert (experts have norm 1)")
 ax.legend()
 
 # %%
-# More rows lower both errors. The spectral step's is far larger throughout: it finds the right basin, EM its bottom.
-# Random starts find that basin too where experts are few; :doc:`/compare` says when they do not.
+# More rows lower both errors. The spectral step's is several times larger: it finds the right basin, EM its bottom.
+# Random starts find that basin too where experts are few; :doc:`/spectral` says when they do not.
