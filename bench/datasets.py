@@ -71,8 +71,8 @@ PROBLEMS = (
     RealProblem("mcycle k=4", *_MOTORCYCLE, 4, -550.2449),
     RealProblem("ais k=2", "ais.csv", _plain("Bfat", "BMI", "LBM"), 2, -526.3160),
     RealProblem("CPS1988 k=2", *_WAGES, 2, -22780.63),
-    RealProblem("CPS1988 k=3", *_WAGES, 3, -22282.0),
-    RealProblem("diamonds k=2", *_DIAMONDS, 2, -2267.6),
-    RealProblem("diamonds k=3", *_DIAMONDS, 3, -1150.8),
+    RealProblem("CPS1988 k=3", *_WAGES, 3, -22281.928),
+    RealProblem("diamonds k=2", *_DIAMONDS, 2, -1881.822),
+    RealProblem("diamonds k=3", *_DIAMONDS, 3, -832.760),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
