@@ -45,21 +45,25 @@ def test_easy_large_data_end_the_race_after_four_starts():
     assert task.design.rows.reads.n_rows < 40 * 6000
 
 
-def test_starts_that_disagree_are_run_on_more_rows():
+def test_starts_that_disagree_are_run_on_more_rows(monkeypatch):
     """Kills: the first look's rows kept, its starts forgotten, an early end."""
+    on, sizes = _Field.on, []
+    monkeypatch.setattr(_Field, "on", lambda self, design: sizes.append(design.rows.n_samples) or on(self, design))
     rng = np.random.default_rng(1)
     x = rng.uniform(0.0, 10.0, (12_000, 1))
     y = np.sin(2.0 * x[:, 0]) + 0.1 * rng.standard_normal(12_000)   # six waves, three experts
     _, starts = run(x, y, 3)
     assert len(starts) >= 16
     assert {start.kind for start in starts} & set(MOVES)
+    assert sizes == [5000]
     # A short run on the first look's rows, and another on more.
     assert max(start.n_iter for start in starts if start.index < 4) > 60
 
 
-def test_tiny_data_run_all_starts_and_moves(bent):
+def test_tiny_data_run_all_starts_and_moves():
     """Kills: an end by agreement: tonedata's optimum is one that few starts find."""
-    _, starts = run(*bent, 3)
+    sim = mf.make_moe(200, 4, 2, random_state=0)
+    _, starts = run(sim.X, sim.y, 2)
     assert sum(start.kind in KINDS for start in starts) == 44
     assert sum(start.kind in MOVES for start in starts) >= 50
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
+from moe_fast import starts
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.em import maximise, overall_line
@@ -202,9 +203,9 @@ def test_tree_finds_the_break():
     x = rng.uniform(-2.0, 2.0, 2000)
     y = np.where(x > 0.5, 1.0 - x, x) + 0.1 * rng.standard_normal(2000)
     design = Design(Rows.check(x[:, None], y), get_activation("linear"))
-    starts = [make_start("tree", design, 2, np.random.default_rng(seed)) for seed in range(9)]
+    drawn = [make_start("tree", design, 2, np.random.default_rng(seed)) for seed in range(9)]
     # Cuts are drawn at random: near the break in the median.
-    slopes = [np.sort(design.model(start).coef[:, 0]) for start in starts]
+    slopes = [np.sort(design.model(start).coef[:, 0]) for start in drawn]
     np.testing.assert_allclose(np.median(slopes, axis=0), [-1.0, 1.0], atol=0.3)
 
 
@@ -214,9 +215,36 @@ def test_local_lines_are_those_of_the_data():
     x = rng.uniform(-2.0, 2.0, 600)
     y = np.where(rng.random(600) < 0.5, x, 12.0 - 3.0 * x) + 0.1 * rng.standard_normal(600)
     design = Design(Rows.check(x[:, None], y), get_activation("linear"))
-    starts = [make_start("local", design, 2, np.random.default_rng(seed)) for seed in range(9)]
-    slopes = [np.sort(design.model(start).coef[:, 0]) for start in starts]
+    drawn = [make_start("local", design, 2, np.random.default_rng(seed)) for seed in range(9)]
+    slopes = [np.sort(design.model(start).coef[:, 0]) for start in drawn]
     np.testing.assert_allclose(np.median(slopes, axis=0), [-3.0, 1.0], atol=0.1)
+
+
+def test_a_split_gains_what_least_squares_says():
+    """Kills: a count or a Gram sum of the wrong side of the cut."""
+    X, y = lines(200)
+    design = Design(Rows.check(X, y), get_activation("linear"))
+    change, right = starts._best_split(design, np.arange(200), np.random.default_rng(0))
+
+    def cost(rows):
+        D = design.expert_matrix[rows]
+        residual = y[rows] - D @ np.linalg.lstsq(D, y[rows])[0]
+        return len(rows) * np.log(residual.std())
+
+    left = np.setdiff1d(np.arange(200), right)
+    assert 0 < len(right) < 200
+    assert len(right) != len(left)
+    assert change == pytest.approx(cost(left) + cost(right) - cost(np.arange(200)), rel=1e-6)
+
+
+def test_neighbours_are_the_nearest():
+    """Kills: the farthest, distances in x alone."""
+    X, y = lines(50)
+    design = Design(Rows.check(X, y), get_activation("linear"))
+    points = np.column_stack([design.expert_matrix[:, 1], (y - y.mean()) / y.std()])
+    for anchor, near in zip([3, 20], starts._neighbours(design, np.array([3, 20]), 8), strict=True):
+        distance = np.linalg.norm(points - points[anchor], axis=1)
+        assert set(near) == set(np.argsort(distance)[:8])
 
 
 # ---- moves ----
