@@ -203,9 +203,10 @@ def climb(
         left = max_iter - outcome.n_iter
         if ended != _em.HANDED_OVER or left == 0 or history[-1] == -math.inf:
             return outcome
-        outcome = maximise(
-            design, parameters, objective, max_iter=min(left, _HANDED_OVER_ITER), tol=tol, newton=False
-        )
+        with np.errstate(over="ignore", invalid="ignore"):   # near a noise of zero, where a start is given up
+            outcome = maximise(
+                design, parameters, objective, max_iter=min(left, _HANDED_OVER_ITER), tol=tol, newton=False
+            )
         history[-1:] = outcome.history
         outcome.history = history
         if outcome.converged or outcome.gain == 0.0:

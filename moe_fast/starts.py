@@ -399,7 +399,7 @@ def log_joint(design: Design, parameters: Parameters) -> FloatArray:
     """log p(z = k, y | x) of every row and expert, but for the softmax's sum; for starts, on few rows."""
     mean = design.activation.g(design.expert_matrix @ parameters.expert.T)
     logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
-    z = np.clip((design.rows.y[:, np.newaxis] - mean) / parameters.noise_std, -1e100, 1e100)
+    z = np.clip((design.rows.y[:, np.newaxis] - mean) / parameters.noise_std, -1e50, 1e50)
     return logits - 0.5 * z * z - np.log(parameters.noise_std)
 
 

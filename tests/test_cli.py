@@ -287,6 +287,7 @@ def test_missing_values_and_weights_by_formula(run, cities, frame):
     assert json.loads(out)["log_likelihood"] == pytest.approx(expected.log_likelihood, rel=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.ConvergenceWarning")   # few rows for two experts
 def test_where_keeps_rows_and_their_numbers(run, cities, frame):
     """Kills: a condition that is not applied, rows counted anew after it."""
     model = fit_model(run, cities, "--features", "x1,z", "--where", "z > 0 and `home city` != 'Rome'")

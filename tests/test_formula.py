@@ -114,6 +114,7 @@ def test_codings(data):
     np.testing.assert_allclose(same.coef, chosen.coef, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::moe_fast.ConvergenceWarning")   # few rows for two experts
 def test_levels_that_a_missing_value_made_floats(data):
     """Kills: levels called 4.0 and 6.0 where the file says 4 and 6."""
     model = fit("y ~ C(cyl)", data.assign(cyl=data["cyl"].where(data["x"] > 1.1)), missing="drop").model

@@ -241,11 +241,11 @@ def test_no_more_rows_than_columns():
 
 
 def test_more_experts_than_the_data_supports():
-    """One line through 80 rows, and eight experts asked for: usable, and a message names what to try."""
+    """One line through 80 rows, and sixteen experts asked for: usable, and a message names what to try."""
     X = noise(80)[:, np.newaxis]
     y = X[:, 0] + 0.1 * noise(80, seed=2)
-    with pytest.warns(mf.ConvergenceWarning, match=r"(the data may not support n_experts = 8|Fewer experts)"):
-        fit = mf.fit(X, y, 8, random_state=0)
+    with pytest.warns(mf.ConvergenceWarning, match=r"(the data may not support n_experts = 16|Fewer experts)"):
+        fit = mf.fit(X, y, 16, random_state=0)
     np.testing.assert_allclose(fit.model.predict(X), X[:, 0], atol=0.35)
 
 
