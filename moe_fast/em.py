@@ -292,7 +292,9 @@ def _gate_move(sums: Sums, parameters: Parameters) -> FloatArray:
     for (a, b), block in zip(lower_pairs(n_rows), sums.gate_gram, strict=True):
         curvature[a, :, b, :] = curvature[b, :, a, :] = block
     flat = curvature.reshape(1, n_rows * q, n_rows * q)
-    return solve_normal_equations(flat, sums.gate_gradient.reshape(1, -1)).reshape(n_rows, q)
+    move = solve_normal_equations(flat, sums.gate_gradient.reshape(1, -1)).reshape(n_rows, q)
+    # A gate that is a step has next to no curvature: a move of 1e300, of which no more than this is ever made.
+    return np.clip(move, -2.0 * GATE_LIMIT, 2.0 * GATE_LIMIT)
 
 
 def _limit_gate(gate: FloatArray) -> FloatArray:

@@ -1,6 +1,7 @@
 """Does EM climb to the top? Against plain numpy, least squares and numerical differences, block by block."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import literal
 import numpy as np
@@ -199,6 +200,13 @@ def test_leaps_save_passes_and_end_where_em_does(monkeypatch):
     assert fitted.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-4)
     assert fitted.n_passes < 0.75 * without.n_passes
     assert np.diff(fitted.history).min() > -1e-9 * abs(fitted.log_likelihood)
+
+
+def test_a_gate_without_curvature_moves_no_further_than_its_limit():
+    """Kills: a move of 1e300, whose promise overflows."""
+    sums = SimpleNamespace(gate_gram=1e-300 * np.eye(2)[np.newaxis], gate_gradient=np.array([[1e10, -1e5]]))
+    move = em._gate_move(sums, Parameters(np.zeros((2, 2)), np.zeros((1, 2)), np.ones(2)))
+    np.testing.assert_array_equal(move, [[2e4, -2e4]])
 
 
 def test_fit_gate_reaches_the_references_gate():
