@@ -204,6 +204,8 @@ def _step_calls(step: str, data: Data, n_threads: int) -> Calls:
         "EM, gate curvature": _em.EXPERT_GRAM | _em.GATE_GRAM,
         "information": _em.INFORMATION,
     }[step]
+    if X.dtype == np.float32:   # as in a fit of such rows
+        want |= _em.SINGLE
     design = Design(Rows(X, y, n_threads=n_threads), get_activation(data.case.activation))
     own_params, params = design.parameters(data.truth), rivals.reference_params(data.truth)
     calls = {OWN: _valued(lambda: design.run(own_params, want).log_likelihood)}

@@ -11,8 +11,7 @@ from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-# OpenBLAS's and OpenMP's threads spin for some 30 ms after their work, on the cores that the next contender wants.
-_SETTLE = 0.05
+_GLANCE = 0.01      # seconds between two looks at whether threads still spin
 _SHORTEST = 0.1    # seconds: anything shorter is repeated until it takes so long, or a core just woken would be timed
 
 
@@ -47,12 +46,24 @@ class Timing:
 
     def run(self) -> float:
         """Seconds of one call."""
-        time.sleep(_SETTLE)
+        _settle()
         start = time.perf_counter()
         for _ in range(self.loops):
             self.outcome = self.call()
         taken = (time.perf_counter() - start) / self.loops
         return taken if self.outcome.seconds is None else self.outcome.seconds
+
+
+def _settle() -> None:
+    """Wait until no thread of this process works.
+
+    OpenBLAS's and OpenMP's spin for a tenth of a second after their work, on the cores that the next contender wants.
+    """
+    for _ in range(100):
+        before = time.process_time()
+        time.sleep(_GLANCE)
+        if time.process_time() - before < 0.1 * _GLANCE:
+            return
 
 
 def race(

@@ -206,9 +206,9 @@ cdef void _pass(const em_problem *s, const em_layout *o, double *sums, double *w
     cdef const em_kernels *kernels = em_kernels_for(ISA)
     cdef double *scratch = aligned(&work[n_block * o.size])
     cdef int threads = max(1, min(n_threads, <int>n_block))
-    memset(work, 0, n_block * o.size * sizeof(double))
     # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
     for b in prange(n_block, schedule="dynamic", chunksize=1, num_threads=threads, use_threads_if=threads > 1):
+        memset(work + b * o.size, 0, o.size * sizeof(double))   # by the thread that will add to it
         kernels.em_rows(s, block_start(n_samples, n_block, b), block_start(n_samples, n_block, b + 1),
                         work + b * o.size, scratch + threadid() * scratch_size)
     memset(sums, 0, o.size * sizeof(double))

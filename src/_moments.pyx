@@ -107,10 +107,10 @@ def moment_pass(
     cdef double *block_sums = &work[0]
     cdef double *scratch = aligned(&work[n_block * size])
     with nogil:
-        memset(block_sums, 0, n_block * size * sizeof(double))
         # Dynamic: a busy core takes fewer blocks. Which thread sums a block has no effect on its bits.
         for b in prange(n_block, schedule="dynamic", chunksize=1, num_threads=n_threads,
                         use_threads_if=n_threads > 1):
+            memset(block_sums + b * size, 0, size * sizeof(double))   # by the thread that will add to it
             kernel(&s, block_start(n_samples, n_block, b), block_start(n_samples, n_block, b + 1),
                    block_sums + b * size, scratch + threadid() * scratch_size)
         add_blocks(block_sums, n_block, size, &sums[0])
