@@ -193,7 +193,7 @@ METHODS: dict[str, Callable[[Problem], mf.FitResult]] = {
     "spectral": lambda problem: _em(problem, init="spectral"),
     DEFAULT: _default,
 }
-FLEXMIX = "flexmix, ten"
+FLEXMIX = "flexmix ten"
 
 
 def applies(method: str, problem: Problem) -> bool:
