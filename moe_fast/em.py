@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
-from .information import gradient, hessian, moved, scales
+from .information import flat, gradient, hessian, moved, scales
 from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
 
@@ -26,7 +26,7 @@ __all__ = ["GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "maxi
 FloatArray = NDArray[np.float64]
 
 _EM_SUMS = _em.EXPERT_GRAM | _em.GATE_GRAM
-_HALVINGS = 20           # past a millionth of a step no gain is to be had in its direction
+_HALVINGS = _em.HALVINGS    # of a step, past which no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _SLOW = 0.9              # gain over the gain before, above which EM's steps are extrapolated
 _FIRST_LEAP = 8.0        # longest extrapolation at first, in EM steps; four times as long after each that went so far
@@ -37,9 +37,9 @@ _CHORDS = 4              # gradients that Newton's method is expected to need, b
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
 _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iterations each time
-_TINY = 1e-150           # noise above zero whatever happens
+_TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
-_NO_ROWS = 1e-12         # share of the weight below which an expert holds nothing
+_NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -337,11 +337,17 @@ def _newton_step(current: Outcome, objective: Objective, curvature: Curvature) -
     slope = gradient(current.sums, parameters, objective)
     direction = curvature.direction(slope)
 
+    return _Step(_along(parameters, objective, direction), 0.5 * float(direction @ slope), n_tries=2)
+
+
+def _along(parameters: Parameters, objective: Objective, move: FloatArray) -> Callable[[float], Parameters]:
+    """The parameters at a fraction of a move in the order of `gradient`, the gate within its limit."""
+
     def at(t: float) -> Parameters:
-        there = moved(parameters, objective, t * direction)
+        there = moved(parameters, objective, t * move)
         return replace(there, gate=_limit_gate(there.gate))
 
-    return _Step(at, 0.5 * float(direction @ slope), n_tries=2)
+    return at
 
 
 def _leap(trail: Sequence[Parameters], objective: Objective, longest: float) -> _Step | None:
@@ -351,17 +357,10 @@ def _leap(trail: Sequence[Parameters], objective: Objective, longest: float) -> 
     first + 2 a r + a^2 v, a = |r| / |v|: a = 1 is where the second step ended.
     """
     noise_std = trail[-1].noise_std
-
-    def flat(parameters: Parameters) -> FloatArray:   # in comparable units
-        log_noise = np.log(parameters.noise_std)
-        parts = [parameters.gate.ravel()]
-        if objective.move_experts:
-            parts.insert(0, (parameters.expert / noise_std[:, np.newaxis]).ravel())
-        if objective.moves_noise:
-            parts.append(log_noise[:1] if objective.shares_noise else log_noise)
-        return np.concatenate(parts)
-
-    first, second, third = (flat(parameters) for parameters in trail)
+    first, second, third = (   # experts in units of their noise, comparable with the gate
+        flat(replace(parameters, expert=parameters.expert / noise_std[:, np.newaxis]), objective)
+        for parameters in trail
+    )
     r = second - first
     v = (third - second) - r
     bend = float(np.linalg.norm(v))
@@ -373,11 +372,7 @@ def _leap(trail: Sequence[Parameters], objective: Objective, longest: float) -> 
         size = trail[-1].expert.size
         move[:size] *= np.repeat(noise_std, trail[-1].expert.shape[1])
 
-    def at(t: float) -> Parameters:
-        there = moved(trail[-1], objective, t * move)
-        return replace(there, gate=_limit_gate(there.gate))
-
-    return _Step(at, math.inf, n_tries=1, length=length)
+    return _Step(_along(trail[-1], objective, move), math.inf, n_tries=1, length=length)
 
 
 def _line_search(

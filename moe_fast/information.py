@@ -13,7 +13,7 @@ from .design import Design, Parameters, Sums
 from .linalg import lower_pairs
 from .objective import Objective
 
-__all__ = ["gradient", "hessian", "moved", "scales", "scores"]
+__all__ = ["flat", "gradient", "hessian", "moved", "scales", "scores"]
 
 FloatArray = NDArray[np.float64]
 
@@ -101,6 +101,12 @@ def hessian(sums: Sums, parameters: Parameters, objective: Objective) -> FloatAr
         at = np.arange(len(full) - len(of_barrier), len(full))
         full[at, at] -= 2.0 * of_barrier
     return full
+
+
+def flat(parameters: Parameters, objective: Objective) -> FloatArray:
+    """What moves of the parameters, (m,), in the order of `gradient`; the noise by its log."""
+    full = np.concatenate([parameters.expert.ravel(), parameters.gate.ravel(), np.log(parameters.noise_std)])
+    return full[_moving(parameters, objective)]
 
 
 def moved(parameters: Parameters, objective: Objective, move: FloatArray) -> Parameters:

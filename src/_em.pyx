@@ -245,9 +245,11 @@ cdef enum:
     CLIMB_LAST, CLIMB_CONVERGED, CLIMB_HANDED_OVER
 LAST_ITERATION, CONVERGED, HANDED_OVER = CLIMB_LAST, CLIMB_CONVERGED, CLIMB_HANDED_OVER
 
-cdef Py_ssize_t HALVINGS = 20
-cdef double TINY_NOISE = 1e-150
-cdef double NO_ROWS = 1e-12     # share of the weight below which an expert holds nothing
+# Rules of an EM step that em.maximise shares; said there.
+cdef Py_ssize_t MOST_HALVINGS = 20   # to a millionth of a step
+cdef double LEAST_NOISE = 1e-150
+cdef double LEAST_SHARE = 1e-12
+HALVINGS, TINY_NOISE, NO_ROWS = MOST_HALVINGS, LEAST_NOISE, LEAST_SHARE
 
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
@@ -313,7 +315,7 @@ def em_climb(
                 break
             slack = rounding * (fabs(value) + here[o.total])
             least, fraction = value - slack, 1.0
-            for _halving in range(HALVINGS):
+            for _halving in range(MOST_HALVINGS):
                 _place(&s, &o, &rules, at, move, fraction, trial)
                 proposed = _value(&s, &o, &rules, trial, there, &work[0])
                 n_passes += 1
@@ -392,11 +394,11 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
         all_squares += squares
         new_noise[j] = old_noise[j]
         # An expert without rows keeps its noise: the barrier over no weight would send it to infinity.
-        if rules.moves_noise and not rules.shares_noise and sums[o.weight + j] > NO_ROWS * sums[o.total]:
-            new_noise[j] = max(sqrt((squares + rules.barrier) / sums[o.weight + j]), TINY_NOISE)
+        if rules.moves_noise and not rules.shares_noise and sums[o.weight + j] > LEAST_SHARE * sums[o.total]:
+            new_noise[j] = max(sqrt((squares + rules.barrier) / sums[o.weight + j]), LEAST_NOISE)
     for j in range(k):
         if rules.shares_noise:
-            new_noise[j] = max(sqrt((all_squares + rules.barrier) / sums[o.total]), TINY_NOISE)
+            new_noise[j] = max(sqrt((all_squares + rules.barrier) / sums[o.total]), LEAST_NOISE)
         if rules.moves_noise:
             u = (new_noise[j] / old_noise[j]) * (new_noise[j] / old_noise[j])
             promise += 0.5 * sums[o.weight + j] * (u - 1.0 - log(u))

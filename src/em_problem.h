@@ -12,8 +12,8 @@ enum {
     WANT_GATE_GRAM = 2,   /* curvature of its gate part */
     WANT_INFORMATION = 4, /* second derivative of the log-likelihood itself */
     WANT_ENTROPY = 8,     /* of the responsibilities */
-    WANT_SINGLE = 32,     /* weighted Grams in single precision: a curvature to step by, of X in single precision */
-    WANT_MAJORISED = 16   /* expert_gram of (leaky) ReLU experts as an upper bound that holds across their kinks */
+    WANT_MAJORISED = 16,  /* expert_gram of (leaky) ReLU experts as an upper bound that holds across their kinks */
+    WANT_SINGLE = 32      /* weighted Grams in single precision: a curvature to step by, of X in single precision */
 };
 
 typedef struct {

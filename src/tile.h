@@ -31,7 +31,6 @@ static inline void ask_for(upcoming *u) {
         r[a + distance] = __builtin_shufflevector(r[a], r[a + distance], LANES high); \
         r[a] = lower;                                               \
     }
-#define LANES(...) __VA_ARGS__
 static inline __attribute__((always_inline)) void transpose(vd r[VLEN]) {
 #if VLEN == 8
 #pragma GCC unroll 8

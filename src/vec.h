@@ -82,9 +82,9 @@ static inline void store_f32(float *p, vs v) { *(vs_unaligned *)p = v; }
  * double. */
 #define FOLD(distance, low, high)                                               \
     for (int a = 0; a < VLEN; a += 2 * distance)                                \
-        r[a] = __builtin_shufflevector(r[a], r[a + distance], FOLD_LANES low) + \
-               __builtin_shufflevector(r[a], r[a + distance], FOLD_LANES high);
-#define FOLD_LANES(...) __VA_ARGS__
+        r[a] = __builtin_shufflevector(r[a], r[a + distance], LANES low) + \
+               __builtin_shufflevector(r[a], r[a + distance], LANES high);
+#define LANES(...) __VA_ARGS__
 #define sums_f64 MF_NAME(sums_f64)
 static inline __attribute__((always_inline)) vd sums_f64(vd r[VLEN]) {
 #if VLEN == 8
