@@ -77,6 +77,7 @@ _ACTIVATIONS = {
     "tanh": _tanh,
 }
 _KINKED = {"relu": 0.0, "leaky_relu": 0.01}
+_SINGULAR = 1e-12     # pivots and eigenvalues below this share of the largest are rounding
 
 
 def kink_slope(activation) -> float | None:
@@ -772,11 +773,11 @@ def _solve(gram, gradient):
     try:
         factor = linalg.cho_factor(gram)
         pivots = np.diag(factor[0]) ** 2
-        if pivots.min() > len(gram) * np.finfo(float).eps * pivots.max():
+        if pivots.min() > _SINGULAR * pivots.max():
             return linalg.cho_solve(factor, gradient)
     except linalg.LinAlgError:
         pass
-    return np.linalg.pinv(gram, hermitian=True) @ gradient
+    return np.linalg.pinv(gram, rcond=_SINGULAR, hermitian=True) @ gradient
 
 
 def _held_noise(noise, n_experts):
