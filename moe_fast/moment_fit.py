@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from .activations import Activation, LabelTransform
+from .labels import Labels
 from .moments import Score
 from .rows import Rows, worthwhile_threads
 
@@ -35,36 +35,6 @@ _N_GAUSS_NEWTON = 3
 _LONGEST_STEP = 0.5       # relative to an expert's norm
 _DEPENDENT = 1e-6         # singular values below are none, relative to the largest
 _SMALLEST_SHARE = 0.1     # of 1/k: with less, an expert's moments are noise
-
-
-@dataclass(frozen=True, eq=False)
-class _Labels:
-    """The label transforms of order one, two and three, and their means under experts and a constant gate.
-
-    E[P_m(y) | x] = sum_j p_j q_m(a_j.x), where q_m(t) = E[P_m(g(t) + sigma N)]: eq. (S.9).
-    """
-
-    activation: Activation
-    transform: LabelTransform
-    beta: float
-    noise_variance: float
-
-    @property
-    def factors(self) -> tuple[float, float, float]:
-        """c1, c2, c3."""
-        return self.transform.c1, self.transform.c2, self.transform.c3
-
-    def residuals(self, y: FloatArray, t: FloatArray, shares: FloatArray) -> FloatArray:
-        """P_m(y) less its mean, (3, n_rows), where t (k, n_rows) are the experts' a_j.x."""
-        g = self.activation.g(t)
-        square = g * g
-        mean1, mean2, mean3 = shares @ g, shares @ square, shares @ (square * g)
-        first = y - mean1
-        second = y * y - mean2 - self.noise_variance
-        third = y * y * y - mean3 - 3.0 * self.noise_variance * mean1
-        return np.stack([
-            first, second + self.transform.gamma * first, third + self.transform.alpha * second + self.beta * first,
-        ])  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +80,7 @@ def refine(
     score: Score,
     experts: FloatArray,
     shares: FloatArray,
-    *,
-    activation: Activation,
-    transform: LabelTransform,
-    beta: float,
-    noise_variance: float,
+    labels: Labels,
     norms: Norms,
 ) -> tuple[FloatArray, FloatArray]:
     """One step of the generalised method of moments, eqs. (S.9) to (S.12) of docs/math.md.
@@ -125,14 +91,11 @@ def refine(
     score : Score
         Of a normal law of x: its mean and its standardised coordinates are used.
     experts : ndarray of shape (k, r)
-        In the standardised coordinates of `score`.
+        In the standardised coordinates of `score`, none zero.
     shares : ndarray of shape (k,)
         Mean gate probabilities, adding up to one.
-    activation : Activation
-    transform : LabelTransform
-    beta : float
-        Of the cubic transform.
-    noise_variance : float
+    labels : Labels
+        The label transforms; experts are in their unit.
     norms : {"unit", "common", "free"}
         Experts have norm one, one norm that is estimated, or a norm each.
 
@@ -149,15 +112,15 @@ def refine(
     ----------
     .. [1] L. P. Hansen, *Large sample properties of generalized method of moments estimators*, Econometrica 50 (1982).
     """
-    labels = _Labels(activation, transform, beta, noise_variance)
     shares = _floored(shares)
     span = _Span.of(experts)
     inner = experts @ span.axes
+    lengths = np.linalg.norm(inner, axis=1)
     directions = span.axes.T @ score.to_standard
 
     def residuals(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         v = directions @ x.T
-        return labels.residuals(y, inner @ v, shares), v
+        return labels.residuals(y, inner @ v, shares, lengths), v
 
     # A mean that the residuals keep, as where the theory does not hold, would only add to the variance.
     pilot = rows.take(slice(None, None, -(-rows.n_samples // _PILOT_ROWS)))
