@@ -1,6 +1,7 @@
 """When the spectral start helps: its error with and without refinements, and how often EM from it succeeds.
 
     python bench/spectral.py error      # error of the experts, by setting
+    python bench/spectral.py transforms # error of the experts by label transforms, with wild y too
     python bench/spectral.py start      # EM from it and from random starts: how many reach the optimum, by iterations
 
 Each part prints a table and writes results/spectral_PART.csv.
@@ -28,6 +29,7 @@ from moe_fast.spectral import spectral
 
 RESULTS = Path(__file__).with_name("results")
 REFINEMENTS = (0, 1, 2)
+TRANSFORMS = ("cubic", "least_variance", "robust")
 REACHED = 1e-3   # log-likelihood per row: as near as this is the same optimum
 ITERATIONS = (5, 20, 100)
 
@@ -51,6 +53,24 @@ NORMAL = {
 }
 OTHER_LAWS = ("correlated", "skewed", "heavy tails", "uniform", "clusters", "dummies")
 COSINES = (0.3, 0.5, 0.7)   # of a gate to the experts' span
+
+QUIET = replace(BASE, noise_std=0.0)   # whose noise is drawn by `wild`
+# Setting, what is done to y, and the gates' cosine.
+TRANSFORMED: dict[str, tuple[Case, str, float]] = {
+    "n = 10 000, d = 10, k = 3, noise 0.1": (BASE, "", 0.0),
+    "outliers in 2 % of y": (BASE, "outliers", 0.0),
+    "near outliers in 5 % of y": (BASE, "near outliers", 0.0),
+    "noise t, 3 degrees, 0.1": (QUIET, "t 3 0.1", 0.0),
+    "noise t, 3 degrees, 0.5": (QUIET, "t 3 0.5", 0.0),
+    "noise t, 2 degrees, 0.1": (QUIET, "t 2 0.1", 0.0),
+    "noise 0.5": (NORMAL["noise 0.5"], "", 0.0),
+    "n = 1000": (NORMAL["n = 1000"], "", 0.0),
+    "k = 4": (NORMAL["k = 4"], "", 0.0),
+    "intercepts of 0.5": (NORMAL["intercepts of 0.5"], "", 0.0),
+    "norms 0.5 to 2": (NORMAL["norms 0.5 to 2"], "", 0.0),
+    "skewed inputs": (replace(BASE, inputs="skewed"), "", 0.0),
+    "heavy tails inputs": (replace(BASE, inputs="heavy tails"), "", 0.0),
+} | {f"gates at cosine {cosine}": (BASE, "", cosine) for cosine in COSINES}
 
 STARTS = {
     "3 linear, d = 10, n = 8000": Case("starts", 8_000, 10, 3),
@@ -77,6 +97,21 @@ def tilted(case: Case, cosine: float, seed: int) -> Data:
     labels = np.argmax(data.X @ gate.T + rng.gumbel(size=(case.n_samples, case.n_experts)), axis=1)
     mean = ACTIVATIONS[case.activation](data.X @ data.coef.T)[np.arange(case.n_samples), labels]
     return replace(data, y=mean + case.noise_std * rng.standard_normal(case.n_samples), gate_coef=gate)
+
+
+def wild(data: Data, kind: str, seed: int) -> Data:
+    """The same rows with outliers in y, or with noise of a t law: "t", degrees of freedom, scale."""
+    rng = np.random.default_rng([seed, 1])
+    n = len(data.y)
+    if kind.startswith("t "):
+        _, degrees, scale = kind.split()
+        return replace(data, y=data.y + float(scale) * rng.standard_t(float(degrees), n))
+    share, unit, start = {
+        "outliers": (0.02, data.y.std(), data.y.mean()),   # at 10 to 50 standard deviations of y, on either side
+        "near outliers": (0.05, data.noise_std[0], data.y),   # of the noise, which leaves them among the others
+    }[kind]
+    far = unit * rng.choice([-1.0, 1.0], n) * rng.uniform(10.0, 50.0, n)
+    return replace(data, y=np.where(rng.random(n) < share, start + far, data.y))
 
 
 def direction_error(data: Data, coef: np.ndarray) -> float:
@@ -113,17 +148,42 @@ def error(n_seeds: int) -> list[Row]:
     return results
 
 
+def transforms(n_seeds: int) -> list[Row]:
+    """Error by label transforms, with the default refinements; sigma is not told."""
+    results = []
+    print(f"n * squared error of an expert's direction, medians of {n_seeds} seeds, and the worst seed\n")
+    print(f"{'':44}" + "".join(f"{name:>24}" for name in TRANSFORMS))
+    for activation in ("linear", "tanh", "sigmoid", "relu"):
+        settings = list(TRANSFORMED.items())
+        for name, (case, kind, cosine) in settings[:4] if activation == "sigmoid" else settings:
+            found = []
+            for seed in range(n_seeds):
+                own = replace(case, activation=activation)
+                data = tilted(own, cosine, seed) if cosine else draw(own, seed)
+                data = wild(data, kind, seed) if kind else data
+                found.append([direction_error(data, _spectral(data, transforms=one).coef) for one in TRANSFORMS])
+            middle, worst = np.median(found, axis=0), np.max(found, axis=0)
+            results.append({
+                "activation": activation, "setting": name,
+                **dict(zip(TRANSFORMS, middle, strict=True)),
+                **{f"{one}_worst": value for one, value in zip(TRANSFORMS, worst, strict=True)},
+                "seeds": n_seeds,
+            })  # fmt: skip
+            figures = "".join(f"{m:12.1f}{w:12.1f}" for m, w in zip(middle, worst, strict=True))
+            print(f"{activation:12}{name:38}{figures}", flush=True)
+    return results
+
+
 def _errors(case: Case, cosine: float, seed: int) -> list[float]:
     data = tilted(case, cosine, seed) if cosine else draw(case, seed)
-    inputs = "standard_normal" if case.inputs == "normal" else "gaussian"
-    return [direction_error(data, _spectral(data, r, inputs).coef) for r in REFINEMENTS]
+    return [direction_error(data, _spectral(data, n_refinements=r).coef) for r in REFINEMENTS]
 
 
-def _spectral(data: Data, n_refinements: int, inputs: str) -> mf.SpectralResult:
+def _spectral(data: Data, **options: Any) -> mf.SpectralResult:
+    inputs = "standard_normal" if data.case.inputs == "normal" else "gaussian"
     return mf.fit_spectral(
-        data.X, data.y, data.n_experts, activation=data.case.activation, inputs=inputs, n_refinements=n_refinements,
-        random_state=0,
-    )  # fmt: skip
+        data.X, data.y, data.n_experts, activation=data.case.activation, inputs=inputs, random_state=0, **options
+    )
 
 
 def _start(data: Data, n_refinements: int) -> mf.MixtureOfExperts:
@@ -164,7 +224,7 @@ def start(n_seeds: int) -> list[Row]:
     return results
 
 
-PARTS = {"error": error, "start": start}
+PARTS = {"error": error, "transforms": transforms, "start": start}
 
 
 def main() -> None:

@@ -146,6 +146,18 @@ def test_no_polynomial_has_a_smaller_variance(activation):
         assert variance == pytest.approx(own, rel=0.03)   # as of any projection
 
 
+@pytest.mark.parametrize("order", [2, 3])
+def test_rows_are_weighed_with_the_transform_less_its_mean(order):
+    """Kills: a mean left in, or one that forgets the rows' weights."""
+    sim = mf.make_moe(500, 3, 2, random_state=0)
+    rows = Rows.check(sim.X, sim.y, np.random.default_rng(0).uniform(0.5, 1.5, 500))
+    labels = TabulatedLabels.of(get_activation("linear"), NoiseLaw.normal(0.1))
+    weighed, polynomial = labels.weighting(rows, order)
+    value = np.polynomial.polynomial.polyval(weighed.y, polynomial.coefficients)
+    want = labels.transformed(rows.y, order)
+    np.testing.assert_allclose(value, want - np.average(want, weights=rows.weight), atol=1e-12)
+
+
 @pytest.mark.parametrize("norm", [0.6, 1.0])
 def test_residuals_of_linear_experts_of_any_norm_have_mean_zero(norm):
     """Kills: t not divided by its norm, a norm without its power. The noise makes up what the norm lacks."""
