@@ -7,7 +7,7 @@
 
 The best log-likelihood known for a problem is the best of EM from the truth (real data: the mark of datasets.py) and
 of every method's sound result. A method succeeds within 1e-3 per row of it. Sound: no expert collapsed, and each holds
-at least max(3, d + 2) rows, or n / (4k) where there are so few; on real data a gate that separates sets no mark, as
+at least max(3, d + 2) rows, or n / (2k), if that is less; on real data a gate that separates sets no mark, as
 its likelihood is a supremum.
 
 Seeds are in two halves: starts are tuned on even seeds, claims are made of odd ones.
@@ -234,7 +234,7 @@ def attempt(method: str, problem: Problem) -> Row:
             "log_likelihood": -np.inf, "seconds": time.process_time() - start, "sound": False, "separated": False,
             "error": f"{type(error).__name__}: {error}",
         }  # fmt: skip
-    least = min(max(3, d + 2), n / (4 * problem.n_experts))
+    least = min(max(3, d + 2), n / (2 * problem.n_experts))
     return row | {
         "log_likelihood": fit.log_likelihood, "seconds": time.process_time() - start, "n_passes": fit.n_passes,
         "n_starts": len(fit.starts), "converged": fit.converged, "separated": bool(fit.separated),

@@ -19,7 +19,7 @@ from .activations import Activation, Code
 from .linalg import DEPENDENT, SMALL_SYSTEM
 from .model import MixtureOfExperts
 from .objective import Objective
-from .rows import THREAD_WORK, Rows, span_rows, worthwhile_threads
+from .rows import Rows, span_rows, worthwhile_threads
 
 __all__ = ["Design", "Parameters", "Sums"]
 
@@ -31,6 +31,7 @@ _NO_CURVE: _Curve = (None, None, None)
 
 # Below this ratio of standard deviation to mean a column is constant to working precision.
 _CONSTANT = 1e-13
+_BRIEF = 1 << 22    # multiplications of a pass, some two milliseconds: five times what Python does between passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,11 +218,15 @@ class Design:
             total += sums
         return _named(total, parts)
 
+    def pass_work(self, n_experts: int) -> int:
+        """Multiplications of a pass, about."""
+        return self.rows.n_samples * self._work_per_row(n_experts)
+
     def is_brief(self, n_experts: int) -> bool:
-        """Whether a pass is so short that one thread does it, whatever the number of threads, and systems are small."""
+        """Whether Python's part of an EM step takes a share of its time worth saving, and its systems are small."""
         largest = max(self.n_columns, (n_experts - 1) * self.n_gate_columns)
-        work = self.rows.n_samples * self._work_per_row(n_experts)
-        return work < 2 * THREAD_WORK and largest <= SMALL_SYSTEM and self.activation.code != Code.CUSTOM
+        is_short = self.pass_work(n_experts) < _BRIEF
+        return is_short and largest <= SMALL_SYSTEM and self.activation.code != Code.CUSTOM
 
     def climb(
         self, start: Parameters, objective: Objective, max_iter: int, **limits: float
@@ -239,7 +244,7 @@ class Design:
             `_em.LAST_ITERATION`, `_em.CONVERGED` or `_em.HANDED_OVER`.
         """
         k, rows = start.n_experts, self.rows
-        parts, size, _, _, work = self._space(k, _em.EXPERT_GRAM | _em.GATE_GRAM, False)
+        parts, size, _, n_threads, work = self._space(k, _em.EXPERT_GRAM | _em.GATE_GRAM, False)
         flat = np.concatenate([start.expert.ravel(), start.gate.ravel(), start.noise_std])
         places = np.zeros((3, flat.size))
         places[0] = flat
@@ -249,7 +254,7 @@ class Design:
             rows.X, self.Z, rows.y, rows.weight, self.standard, self.gate_standard, self.fit_intercept,
             self.gate_intercept, self.activation.code, self.activation.slope, places, k,
             objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], DEPENDENT,
-            limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest), work,
+            limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest), work, n_threads,
         )
         rows.reads.n_rows += n_passes * rows.n_samples
         expert, gate, noise_std = np.split(places[0], [start.expert.size, start.expert.size + start.gate.size])

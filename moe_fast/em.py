@@ -186,8 +186,8 @@ def climb(
     """EM iterations alone, as `maximise` with ``newton=False``: the same steps, for starts on few rows.
 
     Where a pass takes less time than Python needs between two, all of them are one call of the kernel, too short for
-    the callback to be asked. Steps that the kernel does not know, as where a gate separates, are handed over a few
-    times, a few at a time; then the run ends early. Arguments and result are those of `maximise`.
+    the callback to be asked. Where the kernel's step gains at no length, as at a kink, a few are handed over a few
+    times; then the run ends early. Arguments and result are those of `maximise`.
     """
     if not (design.is_brief(start.n_experts) and objective.move_experts):
         return maximise(design, start, objective, max_iter=max_iter, tol=tol, newton=False, callback=callback)

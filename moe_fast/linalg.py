@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,10 @@ class Curvature:
         values, vectors = np.linalg.eigh(scaled)
         values = np.where(values > DEPENDENT * values[-1], values, np.maximum(np.abs(values), _FLATTEST))
         return cls(size, None, (values, vectors))
+
+    def times(self, ratio: float) -> Curvature:
+        """That of so many times as many rows like these."""
+        return Curvature(math.sqrt(ratio) * self._size, self._lower, self._eigen)
 
     def direction(self, gradient: FloatArray) -> FloatArray:
         """-hessian^-1 gradient, an ascent direction."""

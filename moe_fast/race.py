@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from .design import Design, Parameters
 from .em import climb, maximise
 from .starts import enlarge, log_density, make_start, may_be_better, moves_for, portfolio
-from .task import Start, Task
+from .task import Chase, Start, Task
 
 __all__ = ["default_starts", "race"]
 
 _SHORT_ITER = 25          # EM iterations before a start is judged
-_SHORT_ITER_OF_BRIEF = 60     # where an iteration takes microseconds
+_SHORT_ITER_OF_BRIEF = 60     # where an iteration takes microseconds:
+_LITTLE_WORK = 1 << 19    # multiplications of a pass, and fewer
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on, with Newton's method
 _LONG_TOL = 1e-8
@@ -35,12 +36,13 @@ _TINY = 500               # rows up to which they cost next to nothing
 _ENOUGH_OF_SMALL = ((24, 0.9),)
 _ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
-_PATIENCE = 20            # moves in a row that gain nothing
-_PATIENCE_OF_SMALL = 50
-_PATIENCE_OF_FEW = 150    # where there are but some dozens of rows
-_FEW = 50
+_MOVES = 120              # moves in a row that gain nothing and end the race, of 500 rows; fewer the more rows there are
+_FEWEST_MOVES, _MOST_MOVES = 20, 150
+_ELITE = 5                # the best after the leader, one of which lends a move an expert
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
-_WITHIN_REACH = 0.03      # below the leader, per row: after a short run a move is worth running on
+# EM iterations of a move, and how far below the leader, per row, it may be after them to go on.
+_STAGES = ((25, 0.03), (50, 0.015))
+_STAGES_OF_BRIEF = ((20, 0.1), (40, 0.05), (100, 0.03))
 _AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
 _ALIKE = 0.02             # mean absolute difference of log densities, of starts that end at the same optimum
 _COMPARED = 500           # rows whose log densities are compared
@@ -53,6 +55,11 @@ def default_starts(task: Task) -> int:
     """44 starts up to 2000 rows, falling to 16."""
     n = task.design.rows.n_samples
     return int(np.clip(44 * (_SMALL / n) ** 0.5, 16, 44))
+
+
+def default_patience(n_samples: int) -> int:
+    """Moves in a row that gain nothing and end the race: 150 up to 320 rows, 120 at 500, falling to 20."""
+    return int(np.clip(_MOVES * (500 / n_samples) ** 0.5, _FEWEST_MOVES, _MOST_MOVES))
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -77,7 +84,6 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     field = _Field(task, _some_rows(task, _ROWS_AT_FIRST))
     kinds = portfolio(field.design, k, n_starts) if init == "auto" else iter([init] * n_starts)
     enough: _Rules = () if n <= _TINY else _ENOUGH_OF_SMALL if n <= _SMALL else _ENOUGH_OF_LARGE
-    patience = _PATIENCE_OF_FEW if n <= _FEW else _PATIENCE_OF_SMALL if n <= _SMALL else _PATIENCE
     if smaller is not None:
         field.enlarge(smaller)
     if field.design is not task.design:
@@ -88,6 +94,8 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     share = 1 if smaller is None else 2   # a good smaller mixture leaves half as much to be looked for
     field.run_on(_FINISHERS // share)
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
+        # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
+        patience = _FEWEST_MOVES if field.agree(_ENOUGH_OF_SMALL) else default_patience(n)
         field.move(patience // share)
     return field.result(_FINALISTS // share)
 
@@ -105,21 +113,23 @@ class _Field:
     def __init__(self, task: Task, design: Design) -> None:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
-        self.short_iter = _SHORT_ITER_OF_BRIEF if design.is_brief(task.n_experts) else _SHORT_ITER
+        is_brief = design.pass_work(task.n_experts) < _LITTLE_WORK
+        self.short_iter = _SHORT_ITER_OF_BRIEF if is_brief else _SHORT_ITER
+        self.stages = _STAGES_OF_BRIEF if is_brief else _STAGES
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
         self.densities: dict[int, tuple[Parameters, NDArray[np.float64]]] = {}
+        self.passed: list[tuple[float, NDArray[np.float64]]] = []   # objective and log densities after the short run
         self.reached: list[Start] = []    # run on to their optimum; best first
 
-    def enter(self, kind: str, parameters: Parameters, is_new: bool = True) -> Start:
-        """A start, from scratch or by a move from another, and its short run."""
+    def enter(self, kind: str, parameters: Parameters) -> None:
+        """A start from scratch, and its short run."""
         start = Start(kind, len(self.starts), parameters)
-        if self.task.holds_noise and is_new:
+        if self.task.holds_noise:
             self.task.anneal(self.design, start)
         start.parameters = self.task.with_held_noise(start.parameters)
         self.run(start, self.short_iter, _SHORT_TOL)
         self.starts.append(start)
-        return start
 
     def enlarge(self, smaller: Parameters) -> None:
         """A short run of each mixture made from a smaller one."""
@@ -151,7 +161,7 @@ class _Field:
                 break
             if start.status == "degenerate" and self.reached:
                 break
-            if any(self.will_end_at(other, start) for other in self.reached):
+            if self.is_known(start):
                 start.status = "duplicate"
             else:
                 self.reach(start)
@@ -162,19 +172,43 @@ class _Field:
         for kind, move in cycle(moves_for(self.design).items()):
             if tried == patience or self.task.out_of_time():
                 return
-            leader, *others = self.reached
-            base = others[0] if tried % 3 == 2 and others and others[0].status == "finished" else leader
-            parameters = move(self.design, base.parameters, self.task.rng, self.objective)
-            start = self.enter(kind, parameters, is_new=False)
+            leader, *others = self.reached[: 1 + _ELITE]
+            others = [start for start in others if start.status == "finished"]
+            base = others[0] if tried % 3 == 2 and others else leader
+            donor = others[int(self.task.rng.integers(len(others)))] if others else leader
+            parameters = move(self.design, base.parameters, donor.parameters, self.task.rng, self.objective)
+            start = self.try_move(kind, parameters)
             tried += 1
-            if start.status == "degenerate" or start.value < leader.value - _WITHIN_REACH:
-                continue
-            if any(self.will_end_at(other, start) for other in self.reached[:3]):
-                start.status = "duplicate"
-                continue
-            self.reach(start)
-            if self.reached[0] is start:
-                tried = 0
+            if start.status == "finished":
+                self.reach(start)
+                if self.reached[0] is start:
+                    tried = 0
+
+    def try_move(self, kind: str, parameters: Parameters) -> Start:
+        """The short run of a move, given up where it falls behind the leader, or will end where others did."""
+        start, leader = Start(kind, len(self.starts), self.task.with_held_noise(parameters)), self.reached[0]
+        self.starts.append(start)
+        for n_iter, behind in self.stages:
+            self.run(start, n_iter, _SHORT_TOL)
+            if start.status == "finished" and start.value < leader.value - behind:
+                start.status = "eliminated"
+            if start.status != "finished":
+                return start
+        if self.is_known(start):
+            start.status = "duplicate"
+        return start
+
+    def is_known(self, start: Start) -> bool:
+        """Whether a start will end where another did: it is near its end, or near where it was on its way."""
+        if self.reached and start.value > self.reached[0].value + _SAME:
+            return False
+        if any(self.will_end_at(other, start) for other in self.reached):
+            return True
+        density = self.density(start)
+        return any(
+            abs(value - start.value) < _ALIKE and float(np.mean(np.abs(there - density))) < _ALIKE
+            for value, there in self.passed
+        )
 
     def will_end_at(self, other: Start, start: Start) -> bool:
         """Whether a start is so near another's optimum that it will end there."""
@@ -198,8 +232,9 @@ class _Field:
 
     def reach(self, start: Start) -> None:
         """Run a start on to its optimum, and rank it."""
+        self.passed.append((start.value, self.density(start)))
         self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
-        if start.status != "degenerate" and any(
+        if start.status == "finished" and any(
             abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"
         ):
             start.status = "duplicate"
@@ -207,17 +242,17 @@ class _Field:
         self.reached.sort(key=_rank)
 
     def run(self, start: Start, max_iter: int, tol: float, newton: bool = False) -> None:
-        """Run a start a little further."""
+        """Run a start a little further; one that falls behind the leader for good is eliminated on the way."""
         task, weight = self.task, self.design.rows.total_weight
+        chase = Chase(self.reached[0].value * weight if self.reached else -math.inf, task.out_of_time)
         run = maximise if newton else climb
-        outcome = run(
-            self.design, start.parameters, self.objective, max_iter=max_iter, tol=tol, callback=task.out_of_time
-        )
+        outcome = run(self.design, start.parameters, self.objective, max_iter=max_iter, tol=tol, callback=chase)
         start.parameters = outcome.parameters
+        start.keep(outcome.curvature, self.design)
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
         start.record(outcome, weight)
         sound = math.isfinite(start.value) and not task.too_small(self.design, outcome.sums).any()
-        start.status = "finished" if sound else "degenerate"
+        start.status = "degenerate" if not sound else "eliminated" if chase.lost else "finished"
 
     def agree(self, enough: _Rules) -> bool:
         """Whether so many starts or more, and this share of them, end at the same best."""
@@ -244,4 +279,4 @@ class _Field:
 
 
 def _rank(start: Start) -> tuple[bool, bool, float]:
-    return start.status == "degenerate", start.status == "duplicate", -start.value
+    return start.status == "degenerate", start.status in ("duplicate", "eliminated"), -start.value

@@ -82,6 +82,12 @@ class Rows:
         return self.X.shape[1]
 
     @cached_property
+    def target_moments(self) -> tuple[float, float]:
+        """Weighted mean and standard deviation of y."""
+        mean = float(np.average(self.y, weights=self.weight))
+        return mean, float(np.sqrt(np.average((self.y - mean) ** 2, weights=self.weight)))
+
+    @cached_property
     def total_weight(self) -> float:
         return float(self.n_samples if self.weight is None else self.weight.sum())
 

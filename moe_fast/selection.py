@@ -241,7 +241,7 @@ def select_n_experts(
 
     A likelihood can be raised without bound by an expert that closes in on a few rows, so a criterion made from it
     says nothing there. A fit is *sound*, and can be chosen, if it needed no barrier, every expert holds
-    max(3, d + 2) rows (n / (4k) in small data), and its residual sum of squares is more than the barrier's
+    max(3, d + 2) rows (n / (2k), if that is less), and its residual sum of squares is more than the barrier's
     constant b, below which the barrier would be most of its noise (docs/math.md, section 4). If no fit is sound,
     all are compared, with a warning.
 

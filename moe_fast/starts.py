@@ -7,12 +7,10 @@ large), in the design's coordinates.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from .activations import Code, has_label_transform
@@ -40,6 +38,7 @@ _INLIER = 2.5               # robust standard deviations within which a row belo
 _MOST_ROWS = 20_000         # that a start is made from, but for the spectral, which reads them in passes
 _TREE_DIRECTIONS, _TREE_CUTS = 4, 8
 _LOCAL_LINES = 60           # neighbourhoods that get a line
+_KMEANS_ITER = 20
 _GROWTH_ITER, _GROWTH_TOL = 15, 1e-5    # EM iterations after each expert that is added, and the gain that ends them
 _RIDGE = 1e-2               # within-class variance added to a gate fitted to labels: it must not be too sure
 _ERRORS = 3.0               # standard errors that what may still be better can lie below the leader
@@ -50,7 +49,7 @@ def random_parameters(design: Design, n_experts: int, rng: np.random.Generator) 
     """Coefficients N(0, 1) in standard units; for other than linear experts, directions of norm one."""
     p, first = design.n_columns, int(design.fit_intercept)
     expert = rng.standard_normal((n_experts, p))
-    mean, std = _center_and_spread(design)
+    mean, std = design.rows.target_moments
     if design.activation.code == Code.LINEAR:
         expert *= std
         if first:
@@ -68,7 +67,7 @@ def random_partition(design: Design, n_experts: int, rng: np.random.Generator) -
 
 def kmeans(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
     """Clusters of (x, y), all columns on one scale."""
-    mean, std = _center_and_spread(design)
+    mean, std = design.rows.target_moments
     x = design.expert_matrix[:, int(design.fit_intercept) :]
     points = np.column_stack([x, (design.rows.y - mean) / std])
     return from_labels(design, _clusters(points, n_experts, rng), n_experts, rng)
@@ -299,14 +298,14 @@ def drop_expert(parameters: Parameters, k: int) -> Parameters:
 
 
 def swap_expert(
-    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+    design: Design, parameters: Parameters, donor: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
     """One expert taken away, and one put where the others explain worst."""
     return add_expert(design, drop_expert(parameters, int(rng.integers(parameters.n_experts))), rng)
 
 
 def grow_and_prune(
-    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+    design: Design, parameters: Parameters, donor: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
     """One expert more, EM for a while, and one less."""
     larger = climb(
@@ -316,7 +315,7 @@ def grow_and_prune(
 
 
 def shift_border(
-    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+    design: Design, parameters: Parameters, donor: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
     """Some rows of one expert, those on one side of a cut through x, dealt to another, and all fitted anew.
 
@@ -336,7 +335,7 @@ def shift_border(
 
 
 def recut_expert(
-    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+    design: Design, parameters: Parameters, donor: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
     """One expert taken away, its rows dealt to the others, and another's rows cut in two along a direction of x."""
     k = parameters.n_experts
@@ -352,7 +351,7 @@ def recut_expert(
 
 
 def relocate_expert(
-    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+    design: Design, parameters: Parameters, donor: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
 ) -> Parameters:
     """One expert put through the neighbourhood of a row, rather a badly explained one; rows dealt out anew."""
     D, y, k = design.expert_matrix, design.rows.y, parameters.n_experts
@@ -370,6 +369,21 @@ def relocate_expert(
     z = (y[:, np.newaxis] - D @ expert.T) / noise_std
     labels = np.argmin(0.5 * z * z + np.log(noise_std), axis=1)
     return from_labels(design, labels, k, rng)
+
+
+def cross_experts(
+    design: Design, parameters: Parameters, donor: Parameters, rng: np.random.Generator, objective: Objective = _PLAIN
+) -> Parameters:
+    """An expert of another optimum put in, with its rows: for the one that held most of them, or for any."""
+    k = parameters.n_experts
+    joint = log_joint(design, parameters)
+    rows = np.argmax(log_joint(design, donor), axis=1) == rng.integers(k)
+    held = np.bincount(np.argmax(joint, axis=1)[rows], minlength=k)
+    gone = int(np.argmax(held)) if rng.random() < 0.5 else int(rng.integers(k))
+    joint[:, gone] = -np.inf
+    labels = np.argmax(joint, axis=1)
+    labels[rows] = gone
+    return _dealt_anew(design, parameters, labels, [gone], rng)
 
 
 def _dealt_anew(
@@ -433,13 +447,14 @@ KINDS: dict[str, Callable[..., Parameters]] = {
 
 LINEAR_ONLY = {"ransac", "tree", "local"}
 
-# From an optimum to what may be the way to a better one.
+# From an optimum, and another to borrow from, to what may be the way to a better one.
 MOVES: dict[str, Callable[..., Parameters]] = {
     "recut": recut_expert,
     "relocate": relocate_expert,
     "borders": shift_border,
     "prune": grow_and_prune,
     "swap": swap_expert,
+    "cross": cross_experts,
 }
 
 
@@ -498,7 +513,7 @@ def from_labels(
         # By Stein's lemma the regression of g(a.x) on x points along a; the norm is a guess.
         expert[:, first:] /= np.maximum(np.linalg.norm(expert[:, first:], axis=1, keepdims=True), 1e-12)
         expert[:, :first] = 0.0
-        noise_std = _center_and_spread(design)[1]
+        noise_std = design.rows.target_moments[1]
     start = _with_flat_gate(design, expert, np.full(n_experts, noise_std))
     return replace(start, gate=_discriminant(design, labels, n_experts)) if fit_gate else start
 
@@ -526,15 +541,33 @@ def _slices(values: FloatArray, n_slices: int, rng: np.random.Generator) -> Labe
 
 
 def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> Labels:
-    # Fewer distinct points than clusters: an empty cluster, whose expert gets a line at random.
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", UserWarning)
-        return scipy.cluster.vq.kmeans2(points, n_clusters, iter=20, minit="++", rng=rng)[1]
+    """k-means from k-means++ centres. (That of SciPy takes longer to import than a small fit.)"""
+    squares = np.sum(points**2, axis=1)
+
+    def distances(centres: FloatArray) -> FloatArray:   # squared
+        return squares[:, np.newaxis] - 2.0 * points @ centres.T + np.sum(centres**2, axis=1)
+
+    centres = points[rng.integers(len(points), size=1)]
+    for _ in range(1, n_clusters):
+        nearest = np.maximum(distances(centres).min(axis=1), 0.0)
+        total = nearest.sum()
+        chosen = rng.choice(len(points), p=nearest / total if total > 0.0 else None)
+        centres = np.vstack([centres, points[chosen]])
+    labels = np.zeros(len(points), dtype=np.intp)
+    for _ in range(_KMEANS_ITER):
+        before, labels = labels, np.argmin(distances(centres), axis=1)
+        if np.array_equal(labels, before):
+            break
+        member = labels == np.arange(n_clusters)[:, np.newaxis]
+        counts = member.sum(axis=1)
+        held = counts > 0   # a cluster without points keeps its centre
+        centres[held] = (member @ points)[held] / counts[held, np.newaxis]
+    return labels
 
 
 def _neighbours(design: Design, anchors: Labels, n_near: int) -> Labels:
     """The rows nearest to each anchor in (x, y), (n_anchors, n_near)."""
-    mean, std = _center_and_spread(design)
+    mean, std = design.rows.target_moments
     points = np.column_stack([design.expert_matrix[:, int(design.fit_intercept) :], (design.rows.y - mean) / std])
     distance = np.sum(points**2, axis=1) - 2.0 * points[anchors] @ points.T   # squared, but for the anchor's own part
     return np.argpartition(distance, n_near - 1, axis=1)[:, :n_near]
@@ -547,14 +580,9 @@ def _lines(D: FloatArray, y: FloatArray, rows: Labels) -> FloatArray:
 
 
 def _with_flat_gate(design: Design, expert: FloatArray, noise_std: FloatArray) -> Parameters:
-    floor = _SMALLEST_NOISE * _center_and_spread(design)[1]
+    floor = _SMALLEST_NOISE * design.rows.target_moments[1]
     gate = np.zeros((len(expert) - 1, design.n_gate_columns))
     return Parameters(np.ascontiguousarray(expert), gate, np.maximum(noise_std, floor))
-
-
-def _center_and_spread(design: Design) -> tuple[float, float]:
-    mean = float(np.average(design.rows.y, weights=design.rows.weight))
-    return mean, float(np.sqrt(np.average((design.rows.y - mean) ** 2, weights=design.rows.weight)))
 
 
 def _least_squares(D: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> FloatArray:

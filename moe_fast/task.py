@@ -51,7 +51,36 @@ _SAME = 1e-6              # log-likelihoods so close, per unit of weight, are on
 
 # A noise that will be held is estimated for so many iterations, from this part of the standard deviation of y.
 _ANNEALING_ITER = 30
+_LAP, _LAPS = 20, 10       # iterations, and so many times their gain: a run further behind than that is lost
 _WIDE = 0.5
+
+
+@dataclass
+class Chase:
+    """A callback that ends a run which creeps on below one that is known: ten times its last gain would not bring it up.
+
+    Attributes
+    ----------
+    to_beat : float
+        The objective of the other run.
+    stop : callable
+        Asked first.
+    lost : bool
+        Whether the run was ended for this reason.
+    """
+
+    to_beat: float
+    stop: Callable[[State], bool]
+    lost: bool = False
+    _before: float = -math.inf
+
+    def __call__(self, state: State) -> bool:
+        if self.stop(state):
+            return True
+        if state.iteration % _LAP == 0:
+            gain, self._before = state.objective - self._before, state.objective
+            self.lost = self.to_beat - state.objective > _LAPS * gain
+        return self.lost
 
 
 @dataclass
@@ -65,7 +94,16 @@ class Start:
     log_likelihood: float = -np.inf  # per unit of weight
     history: list[float] = field(default_factory=list)    # values before its first iteration and after each
     status: str = "finished"
-    curvature: Curvature | None = None   # of the log-likelihood of all rows near its maximum, from a sample
+    curvature: Curvature | None = None   # of the objective near its maximum, per unit of weight
+
+    def keep(self, curvature: Curvature | None, design: Design) -> None:
+        """Take note of the curvature of these rows' objective, if it is that of a maximum."""
+        definite = curvature is not None and curvature.definite
+        self.curvature = curvature.times(1.0 / design.rows.total_weight) if definite else None
+
+    def curvature_of(self, design: Design) -> Curvature | None:
+        """The curvature that was noted, for as many rows as these."""
+        return None if self.curvature is None else self.curvature.times(design.rows.total_weight)
 
     @property
     def n_iter(self) -> int:
@@ -283,9 +321,9 @@ class Task:
         return 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight
 
     def too_small(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
-        """Which experts hold less than max(3, d + 2) rows, or n / (4k) where the data is too small for that."""
+        """Which experts hold less than max(3, d + 2) rows, or half a fair share, n / (2k), if that is less."""
         rows = design.rows
-        least = min(max(3, rows.n_features + 2), rows.n_samples / (4 * self.n_experts))
+        least = min(max(3, rows.n_features + 2), rows.n_samples / (2 * self.n_experts))
         return sums.weight < least * rows.unit_weight
 
     def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
@@ -317,8 +355,11 @@ class Task:
                 self.approach(start, self.sample)
             running = self.still_in(running, self.sample)
         ends: list[tuple[Outcome, list[int]]] = []
+        to_beat = -math.inf
         for start in running:
-            outcome, collapsed = self.finish_one(start)
+            outcome, collapsed = self.finish_one(start, to_beat)
+            if not collapsed:
+                to_beat = max(to_beat, outcome.objective)
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
             ends.append((outcome, collapsed))
@@ -357,12 +398,17 @@ class Task:
         start.parameters = outcome.parameters
         start.record(outcome, design.rows.total_weight)
 
-    def finish_one(self, start: Start) -> tuple[Outcome, list[int]]:
-        """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are."""
+    def finish_one(self, start: Start, to_beat: float = -math.inf) -> tuple[Outcome, list[int]]:
+        """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are.
+
+        The run ends early where it creeps on far below `to_beat`.
+        """
         design = self.design
         parameters = self.with_held_noise(start.parameters)
-        climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=self.watch)
-        outcome = climb(parameters, self.objective(), start.curvature, smallest_noise=self.smallest_noise)
+        climb = partial(
+            maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=Chase(to_beat, self.watch)
+        )
+        outcome = climb(parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise)
         small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
         if not outcome.collapsed and not small:
             return outcome, []
@@ -398,21 +444,19 @@ class Task:
         """
         objective = self.objective()
         outcome = maximise(
-            sample, self.with_held_noise(start.parameters), objective, max_iter=self.max_iter, tol=_SAMPLE_TOL,
-            smallest_noise=self.smallest_noise, callback=self.watch,
+            sample, self.with_held_noise(start.parameters), objective, start.curvature_of(sample),
+            max_iter=self.max_iter, tol=_SAMPLE_TOL, smallest_noise=self.smallest_noise, callback=self.watch,
         )
         start.record(outcome, sample.rows.total_weight)
         sums = sample.run(outcome.parameters, _em.INFORMATION)
         if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, sums).any():
             start.value = -np.inf
             return
-        ratio = self.design.rows.total_weight / sample.rows.total_weight
         curvature = Curvature.factor(
-            ratio * hessian(sums, outcome.parameters, objective),
-            math.sqrt(ratio) * scales(sums, outcome.parameters, objective),
+            hessian(sums, outcome.parameters, objective), scales(sums, outcome.parameters, objective)
         )
         start.parameters, start.value = outcome.parameters, outcome.objective
-        start.curvature = curvature if curvature is not None and curvature.definite else None
+        start.keep(curvature, sample)
 
     def report(self, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight

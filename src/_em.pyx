@@ -72,8 +72,8 @@ cdef extern from "em_problem.h" nogil:
     const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
 
 cdef extern from "solve.h" nogil:
-    bint solve_symmetric(const double *matrix, const double *right, double *x, double *lower, double *size,
-                         Py_ssize_t p, double dependent) noexcept
+    int solve_symmetric(const double *matrix, const double *right, double *x, double *upper, double *size,
+                        Py_ssize_t p, double dependent) noexcept
 
 EXPERT_GRAM, GATE_GRAM, INFORMATION = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION
 ENTROPY, MAJORISED, SINGLE = WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
@@ -280,12 +280,13 @@ def em_climb(
     double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass
     double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1)
     double[::1] work,                      # WORK (work_size(...),)
+    int n_threads,
 ):
     """EM iterations, one after the other: what em.maximise does with newton=False, with no Python between passes.
 
     Returns how many there were, how they ended, which row of `sums` holds those of the last one, and the number of
-    passes. HANDED_OVER: a step was not to be had the plain way (a singular system, no gain at any length), and
-    em.maximise is to go on.
+    passes. HANDED_OVER: the step gained at no length, and em.maximise is to go on. Where a system is singular, the
+    step is one of its solutions, not that of least norm.
     """
     cdef em_problem s = _problem(
         X, Z, y, weight, standard, gate_standard, expert_intercept, gate_intercept, n_experts, activation, leak,
@@ -304,20 +305,17 @@ def em_climb(
     cdef double value, proposed = 0.0, promise, fraction, least, slack
     cdef int ended = CLIMB_LAST
     with nogil:
-        value = _value(&s, &o, &rules, at, here, &work[0])
+        value = _value(&s, &o, &rules, at, here, &work[0], n_threads)
         history[0] = value
         if value == -INFINITY:
             ended = CLIMB_HANDED_OVER
         while ended == CLIMB_LAST and iteration < max_iter:
             promise = _em_move(&s, &o, &rules, at, here, move, &systems[0])
-            if promise < 0.0:
-                ended = CLIMB_HANDED_OVER
-                break
             slack = rounding * (fabs(value) + here[o.total])
             least, fraction = value - slack, 1.0
             for _halving in range(MOST_HALVINGS):
                 _place(&s, &o, &rules, at, move, fraction, trial)
-                proposed = _value(&s, &o, &rules, trial, there, &work[0])
+                proposed = _value(&s, &o, &rules, trial, there, &work[0], n_threads)
                 n_passes += 1
                 if proposed >= least:
                     break
@@ -337,13 +335,13 @@ def em_climb(
 
 
 cdef double _value(em_problem *s, const em_layout *o, const climb_rules *rules, const double *place,
-                   double *sums, double *work) noexcept nogil:
+                   double *sums, double *work, int n_threads) noexcept nogil:
     """A pass at a place; the objective there, minus infinity where anything overflows."""
     cdef Py_ssize_t k = s.n_experts, j, i
     cdef double penalty = 0.0
     s.expert, s.gate = place, place + k * o.p if k > 1 and o.q else NULL
     s.noise_std = place + k * o.p + (k - 1) * o.q
-    _pass(s, o, sums, work, 1)
+    _pass(s, o, sums, work, n_threads)
     for i in range(o.size):
         if not isfinite(sums[i]):
             return -INFINITY
@@ -357,13 +355,13 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
                      const double *sums, double *move, double *systems) noexcept nogil:
     """The M-step's move from `at`: of experts and gate as differences, of the noise the new one.
 
-    Returns the gain that it promises, or -1 where a system is not clearly positive definite.
+    Returns the gain that it promises.
     """
     cdef Py_ssize_t k = s.n_experts, p = o.p, q = o.q, m = (k - 1) * q, j, other, a, b, pair
     cdef Py_ssize_t largest = max(p, m)
     cdef double *matrix = systems
-    cdef double *lower = systems + largest * largest
-    cdef double *scale = lower + largest * largest
+    cdef double *upper = systems + largest * largest
+    cdef double *scale = upper + largest * largest
     cdef double *gate_move = move + k * p
     cdef double *new_noise = gate_move + m
     cdef const double *old_noise = at + k * p + m
@@ -378,14 +376,12 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
                         u = sums[o.gate_gram + (pair * q + a) * q + b]
                         matrix[(j * q + a) * m + other * q + b] = u
                         matrix[(other * q + a) * m + j * q + b] = u
-        if not solve_symmetric(matrix, sums + o.gate_gradient, gate_move, lower, scale, m, rules.dependent):
-            return -1.0
+        solve_symmetric(matrix, sums + o.gate_gradient, gate_move, upper, scale, m, rules.dependent)
         for a in range(m):
             promise += 0.5 * gate_move[a] * sums[o.gate_gradient + a]
     for j in range(k):
-        if not solve_symmetric(sums + o.expert_gram + j * p * p, sums + o.expert_gradient + j * p, move + j * p,
-                               lower, scale, p, rules.dependent):
-            return -1.0
+        solve_symmetric(sums + o.expert_gram + j * p * p, sums + o.expert_gradient + j * p, move + j * p,
+                        upper, scale, p, rules.dependent)
         explained = 0.0
         for a in range(p):
             explained += move[j * p + a] * sums[o.expert_gradient + j * p + a]

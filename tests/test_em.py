@@ -517,19 +517,47 @@ def test_a_climb_leaves_its_start_alone_and_counts_its_passes():
         np.testing.assert_array_equal(array, old)
 
 
-def test_a_climb_goes_on_where_columns_depend_on_each_other():
-    """The kernel hands over, and what Python knows of singular systems serves. Kills: a run that stays at its start."""
+def test_a_climb_goes_on_where_columns_depend_on_each_other(monkeypatch):
+    """In the kernel, by one of the solutions. Kills: a run that stays at its start, one handed over to Python."""
     sim = mf.make_moe(300, 3, 2, random_state=0)
     design = Design(Rows.check(np.column_stack([sim.X, sim.X[:, 0]]), sim.y), get_activation("linear"))
     start = make_start("kmeans", design, 2, np.random.default_rng(0))
-    one = climb(design, start, Objective(), max_iter=10, tol=1e-9)
     other = maximise(design, start, Objective(), max_iter=10, tol=1e-9, newton=False)
+    monkeypatch.setattr("moe_fast.em.maximise", None)
+    one = climb(design, start, Objective(), max_iter=10, tol=1e-9)
     np.testing.assert_allclose(one.history, other.history, rtol=1e-10)
+
+
+def test_a_climb_goes_on_where_a_gate_separates(monkeypatch):
+    """Its curvature vanishes. Kills: a step of infinite length, an objective that falls, a hand-over."""
+    x = np.r_[np.linspace(-2.0, -1.0, 40), np.linspace(1.0, 2.0, 40)]
+    y = np.where(x < 0.0, 1.0 + x, 3.0 - x) + 0.01 * np.cos(40.0 * x)
+    design = Design(Rows.check(x[:, None], y), get_activation("linear"))
+    start = Parameters(np.array([[1.0, 1.0], [3.0, -1.0]]), np.array([[0.0, -2.0]]), np.full(2, 0.1))
+    monkeypatch.setattr("moe_fast.em.maximise", None)
+    outcome = climb(design, start, Objective(), max_iter=200, tol=1e-12)
+    assert np.all(np.diff(outcome.history) >= -1e-9)
+    assert np.abs(outcome.parameters.gate).max() > 20.0
+    assert outcome.sums.weight == pytest.approx([40.0, 40.0], abs=1e-2)
+
+
+def test_a_climb_has_the_same_bits_on_two_threads():
+    """Kills: threads that the kernel's climb does not get, or whose sums depend on which was first."""
+    sim = mf.make_moe(3000, 5, 3, random_state=0)
+    ends = []
+    for n_threads in (1, 2):
+        design = Design(Rows.check(sim.X, sim.y, n_threads=n_threads), get_activation("linear"))
+        assert design.is_brief(3)
+        assert design.pass_work(3) > 1 << 19
+        start = make_start("partition", design, 3, np.random.default_rng(0))
+        ends.append(climb(design, start, Objective(), max_iter=10, tol=1e-9))
+    assert ends[0].history == ends[1].history
+    assert ends[0].parameters.expert.tobytes() == ends[1].parameters.expert.tobytes()
 
 
 def test_a_climb_of_more_rows_asks_the_callback():
     """Kills: a time limit that a long run does not see."""
-    sim = mf.make_moe(6000, 5, 3, random_state=0)
+    sim = mf.make_moe(25_000, 5, 3, random_state=0)
     design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
     assert not design.is_brief(3)
     start = make_start("partition", design, 3, np.random.default_rng(0))

@@ -1,6 +1,7 @@
 """Does every kind of start give parameters that EM can begin at, for every kind of fit?"""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,6 +248,21 @@ def test_neighbours_are_the_nearest():
         assert set(near) == set(np.argsort(distance)[:8])
 
 
+def test_clusters_are_found_and_may_be_empty():
+    """Kills: one Lloyd iteration only, centres all from one cluster, no number for an empty cluster."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], 50)
+    points = 10.0 * np.eye(3)[truth] + rng.standard_normal((150, 3))
+    labels = starts._clusters(points, 3, np.random.default_rng(1))
+    assert [len(set(labels[truth == k])) for k in range(3)] == [1, 1, 1]
+    assert len(set(labels)) == 3
+    line = rng.uniform(0.0, 1.0, (200, 1))
+    labels = starts._clusters(line, 2, np.random.default_rng(1))
+    halves = np.array([line[labels == k].mean() for k in range(2)])
+    assert np.array_equal(labels, np.argmin(np.abs(line - halves), axis=1))   # a fixed point
+    assert set(starts._clusters(np.ones((20, 2)), 3, np.random.default_rng(0))) == {0}
+
+
 # ---- moves ----
 
 
@@ -266,13 +282,34 @@ def test_moves_are_valid_and_move(kind, activation, gate, fit_intercept):
         return
     start = make_start("kmeans", design, 3, np.random.default_rng(0))
     before = [array.copy() for array in (start.expert, start.gate, start.noise_std)]
-    moved = MOVES[kind](design, start, np.random.default_rng(1))
+    donor = make_start("segments", design, 3, np.random.default_rng(2))
+    moved = MOVES[kind](design, start, donor, np.random.default_rng(1))
     assert_valid(moved, design, 3)
     for array, old in zip((start.expert, start.gate, start.noise_std), before, strict=True):
         np.testing.assert_array_equal(array, old)
     assert np.abs(log_density(design, moved) - log_density(design, start)).max() > 1e-3
-    again = MOVES[kind](design, start, np.random.default_rng(1))
+    again = MOVES[kind](design, start, donor, np.random.default_rng(1))
     assert again.expert.tobytes() == moved.expert.tobytes()
+
+
+def test_a_crossing_takes_an_expert_from_the_donor():
+    """Kills: a donor that is not asked, one of its experts always, or never, taken."""
+    x = np.linspace(0.0, 3.0, 90)
+    lines = np.array([[0.0, 1.0], [5.0, -1.0], [-4.0, 2.0]])
+    y = np.choose(np.repeat([0, 1, 2], 30), lines[:, :1] + lines[:, 1:] * x) + 0.01 * np.cos(50.0 * x)
+    design = Design(Rows.check(x[:, None], y), get_activation("linear"))
+    gate = np.array([[20.0, -20.0], [10.0, -5.0]])
+    shift, scale = design.standard[:, 0]
+    good = Parameters(lines @ np.array([[1.0, 0.0], [shift, 1.0 / scale]]), gate, np.full(3, 0.05))
+    bad = replace(good, expert=np.vstack([good.expert[0], np.zeros((2, 2))]), noise_std=np.array([0.05, 2.0, 2.0]))
+
+    def found(donor):
+        moved = [MOVES["cross"](design, bad, donor, np.random.default_rng(seed)).expert for seed in range(40)]
+        near = np.abs(np.stack(moved)[:, :, np.newaxis] - good.expert).max(axis=3) < 0.1
+        return near.any(axis=1).mean(axis=0)
+
+    assert ((found(good) > 0.2) & (found(good) < 1.0)).all()
+    assert (found(bad)[1:] < 0.1).all()
 
 
 def test_a_recut_leaves_other_experts_of_a_curved_activation_alone():
@@ -280,7 +317,7 @@ def test_a_recut_leaves_other_experts_of_a_curved_activation_alone():
     sim = mf.make_moe(300, 4, 3, activation="tanh", random_state=0)
     design = Design(Rows.check(sim.X, sim.y), get_activation("tanh"))
     start = make_start("kmeans", design, 3, np.random.default_rng(0))
-    moved = MOVES["recut"](design, start, np.random.default_rng(1))
+    moved = MOVES["recut"](design, start, start, np.random.default_rng(1))
     assert np.sum(np.all(moved.expert == start.expert, axis=1)) == 2
 
 
