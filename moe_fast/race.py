@@ -119,7 +119,7 @@ class _Field:
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
         self.densities: dict[int, tuple[Parameters, NDArray[np.float64]]] = {}
-        self.passed: list[tuple[float, NDArray[np.float64]]] = []   # objective and log densities after the short run
+        self.passed: list[NDArray[np.float64]] = []   # log densities of those run on, after the short run
         self.reached: list[Start] = []    # run on to their optimum; best first
 
     def enter(self, kind: str, parameters: Parameters) -> None:
@@ -205,10 +205,7 @@ class _Field:
         if any(self.will_end_at(other, start) for other in self.reached):
             return True
         density = self.density(start)
-        return any(
-            abs(value - start.value) < _ALIKE and float(np.mean(np.abs(there - density))) < _ALIKE
-            for value, there in self.passed
-        )
+        return any(float(np.mean(np.abs(there - density))) < _ALIKE for there in self.passed)
 
     def will_end_at(self, other: Start, start: Start) -> bool:
         """Whether a start is so near another's optimum that it will end there."""
@@ -232,7 +229,7 @@ class _Field:
 
     def reach(self, start: Start) -> None:
         """Run a start on to its optimum, and rank it."""
-        self.passed.append((start.value, self.density(start)))
+        self.passed.append(self.density(start))
         self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
         if start.status == "finished" and any(
             abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from moe_fast import linalg
-from moe_fast.linalg import Curvature, lower_pairs, solve_normal_equations
+from moe_fast import _solve, linalg
+from moe_fast.linalg import DEPENDENT, Curvature, lower_pairs, solve_normal_equations
 
 
 def definite(rng, n_systems, p, scale=1.0):
@@ -55,6 +55,14 @@ def test_a_column_without_curvature_does_not_move(tiny):
 
 def test_nothing_to_solve():
     assert solve_normal_equations(np.empty((2, 0, 0)), np.empty((2, 0))).shape == (2, 0)
+
+
+def test_columns_that_nearly_depend_on_each_other_are_left_out():
+    """Kills: a pivot that is rounding taken for one."""
+    for gap, expected in ((1e-13, 1), (1e-9, 0)):
+        matrix, right, solution = np.array([[[1.0, 1.0 - gap], [1.0 - gap, 1.0]]]), np.ones((1, 2)), np.empty((1, 2))
+        assert _solve.solve_small(matrix, right, solution, np.empty((2, 2)), np.empty(2), DEPENDENT) == expected
+    np.testing.assert_allclose(solve_normal_equations(np.ones((1, 2, 2)), np.ones((1, 2))), [[0.5, 0.5]])
 
 
 def test_curvature_of_a_maximum_gives_newtons_step():

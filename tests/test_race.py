@@ -134,6 +134,49 @@ def test_a_move_that_falls_behind_is_given_up(bent):
     assert field.try_move("swap", leader.parameters).status == "duplicate"
 
 
+def test_a_run_that_falls_behind_the_leader_ends_and_ranks_last(bent, monkeypatch):
+    """Kills: a leader's value per row taken for that of all rows, a lost run among the elite, its curvature lost."""
+    monkeypatch.setattr("moe_fast.task._LAP", 5)
+    task = make_task(*bent, 3)
+    field = _Field(task, task.design)
+    field.short_iter = 1
+    for seed, kind in enumerate(("tree", "partition", "random")):
+        field.enter(kind, make_start(kind, task.design, 3, np.random.default_rng(seed), field.objective))
+    tree, partition, random = field.starts
+    field.reach(tree)
+    assert tree.curvature_of(task.design).definite
+    to_beat = tree.value
+    tree.value = -100.0
+    field.reach(partition)
+    assert partition.status == "finished"
+    tree.value = to_beat + 10.0
+    field.reach(random)
+    assert random.status == "eliminated"
+    assert field.reached[-1] is random
+
+
+def test_moves_borrow_from_the_elite(bent, monkeypatch):
+    """Kills: the leader as its own donor, starts that are no optima as donors, the leader as the only base."""
+    task = make_task(*bent, 3)
+    field = _Field(task, task.design)
+    for seed in range(12):
+        kind = ("partition", "tree", "local", "random")[seed % 4]
+        field.enter(kind, make_start(kind, task.design, 3, np.random.default_rng(seed), field.objective))
+    field.run_on(6)
+    seen = []
+
+    def move(design, parameters, donor, rng, objective):
+        seen.append((parameters, donor))
+        return parameters
+
+    monkeypatch.setattr("moe_fast.race.moves_for", lambda design: {"swap": move})
+    elite = [start.parameters for start in field.reached if start.status == "finished"]
+    field.move(60)
+    assert len(elite) >= 3
+    assert {id(parameters) for parameters, _ in seen} == {id(elite[0]), id(elite[1])}
+    assert {id(donor) for _, donor in seen} == {id(parameters) for parameters in elite[1:6]}
+
+
 @pytest.mark.parametrize(("n", "patience"), [(28, 150), (320, 150), (500, 120), (2000, 60), (50_000, 20)])
 def test_patience_falls_with_the_rows(n, patience):
     assert default_patience(n) == patience
