@@ -254,7 +254,8 @@ class Design:
             rows.X, self.Z, rows.y, rows.weight, self.standard, self.gate_standard, self.fit_intercept,
             self.gate_intercept, self.activation.code, self.activation.slope, places, k,
             objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], DEPENDENT,
-            limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest), work, n_threads,
+            limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest), work,
+            n_threads,
         )
         rows.reads.n_rows += n_passes * rows.n_samples
         expert, gate, noise_std = np.split(places[0], [start.expert.size, start.expert.size + start.gate.size])

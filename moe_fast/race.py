@@ -36,14 +36,14 @@ _TINY = 500               # rows up to which they cost next to nothing
 _ENOUGH_OF_SMALL = ((24, 0.9),)
 _ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
-_MOVES = 120              # moves in a row that gain nothing and end the race, of 500 rows; fewer the more rows there are
+_MOVES = 120              # moves in a row that gain nothing and end the race of 500 rows; fewer of more rows
 _FEWEST_MOVES, _MOST_MOVES = 20, 150
 _ELITE = 5                # the best after the leader, one of which lends a move an expert
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
 # EM iterations of a move, and how far below the leader, per row, it may be after them to go on.
 _STAGES = ((25, 0.03), (50, 0.015))
 _STAGES_OF_BRIEF = ((20, 0.1), (40, 0.05), (100, 0.03))
-_AGREE = 1e-4             # objectives so close, per row, are taken for one optimum on its way
+_AGREE = 1e-4             # how far above an optimum, per row, a start on its way there may be (its end is not exact)
 _ALIKE = 0.02             # mean absolute difference of log densities, of starts that end at the same optimum
 _COMPARED = 500           # rows whose log densities are compared
 _SAME = 1e-6              # and so close for one that was reached
@@ -205,14 +205,12 @@ class _Field:
         if any(self.will_end_at(other, start) for other in self.reached):
             return True
         density = self.density(start)
-        return any(float(np.mean(np.abs(there - density))) < _ALIKE for there in self.passed)
+        return any(_distance(there, density) < _ALIKE for there in self.passed)
 
     def will_end_at(self, other: Start, start: Start) -> bool:
         """Whether a start is so near another's optimum that it will end there."""
         behind = other.value - start.value
-        if abs(behind) < _AGREE or behind > _ALIKE or behind < -_AGREE:
-            return abs(behind) < _AGREE
-        return float(np.mean(np.abs(self.density(other) - self.density(start)))) < _ALIKE
+        return -_AGREE < behind < _ALIKE and _distance(self.density(other), self.density(start)) < _ALIKE
 
     def density(self, start: Start) -> NDArray[np.float64]:
         """Log densities of some rows, kept until the start moves on."""
@@ -273,6 +271,10 @@ class _Field:
             if start.status == "finished":
                 start.status = "eliminated"
         return finalists + others
+
+
+def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return float(np.mean(np.abs(one - other)))
 
 
 def _rank(start: Start) -> tuple[bool, bool, float]:

@@ -57,7 +57,7 @@ _WIDE = 0.5
 
 @dataclass
 class Chase:
-    """A callback that ends a run which creeps on below one that is known: ten times its last gain would not bring it up.
+    """A callback that ends a run that creeps on below another: ten times its last gain would not bring it up.
 
     Attributes
     ----------
@@ -98,8 +98,9 @@ class Start:
 
     def keep(self, curvature: Curvature | None, design: Design) -> None:
         """Take note of the curvature of these rows' objective, if it is that of a maximum."""
-        definite = curvature is not None and curvature.definite
-        self.curvature = curvature.times(1.0 / design.rows.total_weight) if definite else None
+        self.curvature = None
+        if curvature is not None and curvature.definite:
+            self.curvature = curvature.times(1.0 / design.rows.total_weight)
 
     def curvature_of(self, design: Design) -> Curvature | None:
         """The curvature that was noted, for as many rows as these."""
@@ -406,7 +407,8 @@ class Task:
         design = self.design
         parameters = self.with_held_noise(start.parameters)
         climb = partial(
-            maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton, callback=Chase(to_beat, self.watch)
+            maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton,
+            callback=Chase(to_beat, self.watch),
         )
         outcome = climb(parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise)
         small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
