@@ -364,10 +364,11 @@ class Task:
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
             ends.append((outcome, collapsed))
-        # Where experts collapsed, all are judged with the barrier: a spike's likelihood is no merit.
-        judge = self.objective(self.barrier(design) if any(collapsed for _, collapsed in ends) else 0.0)
+        sound = [not collapsed and not self.too_small(design, outcome.sums).any() for outcome, collapsed in ends]
+        # Where all collapsed, they are judged with the barrier: a spike's likelihood is no merit.
+        judge = self.objective(0.0 if any(sound) else self.barrier(design))
         values = [end.log_likelihood - judge.penalty(end.parameters.noise_std) for end, _ in ends]
-        winner = int(np.argmax(values))
+        winner = max(range(len(ends)), key=lambda one: (sound[one], values[one]))
         running[winner].status = "winner"
         return self.report(*ends[winner], starts)
 

@@ -227,25 +227,30 @@ def test_small_experts_are_those_with_less_than_half_a_fair_share():
     assert few.too_small(few.design, sums).tolist() == [False, False, True]
 
 
-def test_a_spike_is_judged_with_the_barrier(monkeypatch):
-    """A collapsed start's likelihood is no merit. Kills: finished starts compared by plain likelihood."""
+@pytest.mark.parametrize(
+    ("noise", "likelihoods", "collapsed", "winner"),
+    [((1e-4, 0.1), (10.0, 9.0), (True, True), 1), ((0.1, 0.1), (90.0, 9.0), (True, False), 1),
+     ((0.1, 0.1), (90.0, 9.0), (True, True), 0), ((1e-4, 0.1), (10.0, 9.0), (False, False), 0)],
+)   # fmt: skip
+def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, noise, likelihoods, collapsed, winner):
+    """Kills: ends compared by plain likelihood, a collapsed one that beats a sound one, a barrier for all."""
     sim = mf.make_moe(300, 3, 2, random_state=0)
     task = make_task(sim.X, sim.y, 2)
     field = _Field(task, task.design)
     for seed in range(2):
         field.enter("partition", make_start("partition", task.design, 2, np.random.default_rng(seed)))
-    ends = {}
-    for start, noise_std, likelihood in zip(field.starts, (1e-4, 0.1), (10.0, 9.0), strict=True):
+    ends = []
+    for start, noise_std, likelihood in zip(field.starts, noise, likelihoods, strict=True):
         parameters = replace(start.parameters, noise_std=np.full(2, noise_std * task.residual_std))
         outcome = maximise(task.design, parameters, task.objective(), max_iter=1, tol=1e-3)
-        ends[start.index] = replace(outcome, parameters=parameters, log_likelihood=likelihood)
+        ends.append(replace(outcome, parameters=parameters, log_likelihood=likelihood))
         start.status = "finished"
     monkeypatch.setattr(
-        Task, "finish_one", lambda self, start, to_beat: (ends[start.index], [0] if start.index == 0 else [])
+        Task, "finish_one", lambda self, start, to_beat: (ends[start.index], [0] if collapsed[start.index] else [])
     )
-    with pytest.warns(mf.ConvergenceWarning):
-        task.finish(field.starts)
-    assert [start.status for start in field.starts] == ["finished", "winner"]
+    monkeypatch.setattr(Task, "warn", lambda *args: None)
+    task.finish(field.starts)
+    assert [start.status for start in field.starts].index("winner") == winner
 
 
 def test_large_data_keep_finalists_that_a_sample_cannot_tell_apart():
