@@ -28,6 +28,15 @@ def run(X, y, n_experts, **options):
     return task, race(task, "auto", default_starts(task))
 
 
+def entered(task, kinds, short_iter=None):
+    """A field of starts of these kinds after their short runs."""
+    field = _Field(task, task.design)
+    field.short_iter = short_iter or field.short_iter
+    for seed, kind in enumerate(kinds):
+        field.enter(kind, make_start(kind, task.design, task.n_experts, np.random.default_rng(seed), field.objective))
+    return field
+
+
 @pytest.fixture(scope="module")
 def bent():
     """A line that bends three times under noise that grows: many optima at k = 3, some close together."""
@@ -87,10 +96,7 @@ def test_finalists_come_first_and_best_first(bent):
 def test_a_start_near_an_optimum_will_end_there(bent):
     """And one at another of about the same value will not. Kills: values alone compared, stale densities."""
     task = make_task(*bent, 3)
-    field = _Field(task, task.design)
-    for seed in range(12):
-        kind = ("partition", "tree", "local", "random")[seed % 4]
-        field.enter(kind, make_start(kind, task.design, 3, np.random.default_rng(seed), field.objective))
+    field = entered(task, 3 * ("partition", "tree", "local", "random"))
     field.run_on(12)
     best, other = [start for start in field.reached if start.status == "finished"][:2]
     nudged = replace(best, index=99, parameters=replace(best.parameters, expert=best.parameters.expert + 1e-3))
@@ -105,9 +111,7 @@ def test_a_start_near_an_optimum_will_end_there(bent):
 def test_a_start_above_the_leader_is_never_known(bent):
     """Kills: a better optimum taken for the end of one that was near; a way that others passed not remembered."""
     task = make_task(*bent, 3)
-    field = _Field(task, task.design)
-    field.short_iter = 5
-    field.enter("tree", make_start("tree", task.design, 3, np.random.default_rng(0), field.objective))
+    field = entered(task, ["tree"], short_iter=5)
     first = field.starts[0]
     on_its_way = replace(first)
     field.reach(first)
@@ -122,8 +126,7 @@ def test_a_start_above_the_leader_is_never_known(bent):
 def test_a_move_that_falls_behind_is_given_up(bent):
     """Kills: every move run to the end; the leader's own parameters given up; a stage without a bound."""
     task = make_task(*bent, 3)
-    field = _Field(task, task.design)
-    field.enter("tree", make_start("tree", task.design, 3, np.random.default_rng(0), field.objective))
+    field = entered(task, ["tree"])
     field.run_on(1)
     leader = field.reached[0]
     bad = make_start("random", task.design, 3, np.random.default_rng(0))
@@ -138,10 +141,7 @@ def test_a_run_that_falls_behind_the_leader_ends_and_ranks_last(bent, monkeypatc
     """Kills: a leader's value per row taken for that of all rows, a lost run among the elite, its curvature lost."""
     monkeypatch.setattr("moe_fast.task._LAP", 5)
     task = make_task(*bent, 3)
-    field = _Field(task, task.design)
-    field.short_iter = 1
-    for seed, kind in enumerate(("tree", "partition", "random")):
-        field.enter(kind, make_start(kind, task.design, 3, np.random.default_rng(seed), field.objective))
+    field = entered(task, ("tree", "partition", "random"), short_iter=1)
     tree, partition, random = field.starts
     field.reach(tree)
     assert tree.curvature_of(task.design).definite
@@ -158,10 +158,7 @@ def test_a_run_that_falls_behind_the_leader_ends_and_ranks_last(bent, monkeypatc
 def test_moves_borrow_from_the_elite(bent, monkeypatch):
     """Kills: the leader as its own donor, starts that are no optima as donors, the leader as the only base."""
     task = make_task(*bent, 3)
-    field = _Field(task, task.design)
-    for seed in range(12):
-        kind = ("partition", "tree", "local", "random")[seed % 4]
-        field.enter(kind, make_start(kind, task.design, 3, np.random.default_rng(seed), field.objective))
+    field = entered(task, 3 * ("partition", "tree", "local", "random"))
     field.run_on(6)
     seen = []
 
@@ -202,8 +199,7 @@ def test_a_chase_ends_where_ten_more_laps_would_not_catch_up():
 def test_a_known_curvature_serves_any_number_of_rows(bent):
     """Kills: a curvature of fewer rows taken as it is; one of a saddle kept."""
     task = make_task(*bent, 3)
-    field = _Field(task, task.design)
-    field.enter("tree", make_start("tree", task.design, 3, np.random.default_rng(0), field.objective))
+    field = entered(task, ["tree"])
     start = field.starts[0]
     half = task.design.on(task.design.rows.take(slice(None, None, 2)))
     curvature = Curvature.factor(-np.diag([4.0, 9.0]), np.ones(2))
