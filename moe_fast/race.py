@@ -37,7 +37,8 @@ _ENOUGH_OF_SMALL = ((24, 0.9),)
 _ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
 _MOVES = 120              # moves in a row that gain nothing and end the race of 500 rows; fewer of more rows
-_FEWEST_MOVES, _MOST_MOVES = 20, 150
+_FEWEST_MOVES, _MOST_MOVES = 6, 150
+_MOVES_OF_AGREED = 20     # where nine tenths of the starts ended at the same best
 _ELITE = 5                # the best after the leader, one of which lends a move an expert
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
 # EM iterations of a move, and how far below the leader, per row, it may be after them to go on.
@@ -58,8 +59,8 @@ def default_starts(task: Task) -> int:
 
 
 def default_patience(n_samples: int) -> int:
-    """Moves in a row that gain nothing and end the race: 150 up to 320 rows, 120 at 500, falling to 20."""
-    return int(np.clip(_MOVES * (500 / n_samples) ** 0.5, _FEWEST_MOVES, _MOST_MOVES))
+    """Moves in a row that gain nothing and end the race: 150 up to 350 rows, 120 at 500, falling to 6."""
+    return int(np.clip(_MOVES * (500 / n_samples) ** (2 / 3), _FEWEST_MOVES, _MOST_MOVES))
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -95,7 +96,7 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     field.run_on(_FINISHERS // share)
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
         # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
-        patience = _FEWEST_MOVES if field.agree(_ENOUGH_OF_SMALL) else default_patience(n)
+        patience = _MOVES_OF_AGREED if field.agree(_ENOUGH_OF_SMALL) else default_patience(n)
         field.move(patience // share)
     return field.result(_FINALISTS // share)
 

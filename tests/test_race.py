@@ -174,7 +174,7 @@ def test_moves_borrow_from_the_elite(bent, monkeypatch):
     assert {id(donor) for _, donor in seen} == {id(parameters) for parameters in elite[1:6]}
 
 
-@pytest.mark.parametrize(("n", "patience"), [(28, 150), (320, 150), (500, 120), (2000, 60), (50_000, 20)])
+@pytest.mark.parametrize(("n", "patience"), [(28, 150), (350, 150), (500, 120), (4000, 30), (32_000, 7), (10**6, 6)])
 def test_patience_falls_with_the_rows(n, patience):
     assert default_patience(n) == patience
 
