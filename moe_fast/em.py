@@ -28,6 +28,7 @@ FloatArray = NDArray[np.float64]
 _EM_SUMS = _em.EXPERT_GRAM | _em.GATE_GRAM
 _HALVINGS = _em.HALVINGS    # of a step, past which no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
+_FLAT = 1e-7             # promised gain a row that is none if no step has any of it, as where an expert saturates
 _SLOW = 0.9              # gain over the gain before, above which EM's steps are extrapolated
 _FIRST_LEAP = 8.0        # longest extrapolation at first, in EM steps; four times as long after each that went so far
 _NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
@@ -36,6 +37,7 @@ _CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promis
 _CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
+_CALL = 1 << 26          # multiplications of a call of the kernel: well below 0.1 s, so that Python sees Ctrl-C
 _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iterations each time
 _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
@@ -157,7 +159,7 @@ def maximise(
         if step is None or proposal is None:
             # Not even a tiny step gains: the top, where rounding hides what is left to gain.
             current.gain = 0.0
-            current.converged = step is not None and (step.promise <= tol * weight or _pressed(current))
+            current.converged = step is not None and (step.promise <= max(tol, _FLAT) * weight or _pressed(current))
             break
         gain = proposal.objective - current.objective
         proposal.history = [*current.history, proposal.objective]
@@ -185,34 +187,42 @@ def climb(
 ) -> Outcome:
     """EM iterations alone, as `maximise` with ``newton=False``: the same steps, for starts on few rows.
 
-    Where a pass takes less time than Python needs between two, all of them are one call of the kernel, too short for
-    the callback to be asked. Where the kernel's step gains at no length, as at a kink, a few are handed over a few
-    times; then the run ends early. Arguments and result are those of `maximise`.
+    Where passes are short, many of them are one call of the kernel, and the callback is asked between calls. Where the
+    kernel's step gains at no length, as at a kink, a few are handed over a few times; then the run ends early.
+    Arguments and result are those of `maximise`.
     """
     if not (design.is_brief(start.n_experts) and objective.move_experts):
         return maximise(design, start, objective, max_iter=max_iter, tol=tol, newton=False, callback=callback)
     weight = design.rows.total_weight
-    parameters, history = start, [-math.inf]
-    for _ in range(_HAND_OVERS):
+    most = max(1, _CALL // design.pass_work(start.n_experts))
+    parameters, history, n_handed_over = start, [-math.inf], 0
+    while True:
         parameters, values, sums, ended = design.climb(
-            parameters, objective, max_iter + 1 - len(history), gate_limit=GATE_LIMIT, goal=tol * weight,
+            parameters, objective, min(max_iter + 1 - len(history), most), gate_limit=GATE_LIMIT, goal=tol * weight,
             rounding=_ROUNDING,
         )
         history[-1:] = values.tolist()
         outcome = Outcome(parameters, history[-1], sums.log_likelihood, sums, history, ended == _em.CONVERGED)
         left = max_iter - outcome.n_iter
-        if ended != _em.HANDED_OVER or left == 0 or history[-1] == -math.inf:
+        if outcome.converged or left == 0 or outcome.objective == -math.inf:
             return outcome
+        if ended == _em.LAST_ITERATION:
+            state = State(outcome.n_iter, outcome.objective, outcome.log_likelihood, design, parameters)
+            if callback is not None and callback(state):
+                return outcome
+            continue
+        if n_handed_over == _HAND_OVERS:
+            return outcome
+        n_handed_over += 1
         with np.errstate(over="ignore", invalid="ignore"):   # near a noise of zero, where a start is given up
             outcome = maximise(
                 design, parameters, objective, max_iter=min(left, _HANDED_OVER_ITER), tol=tol, newton=False
             )
         history[-1:] = outcome.history
         outcome.history = history
-        if outcome.converged or outcome.gain == 0.0:
-            break
+        if outcome.converged or outcome.gain == 0.0 or outcome.n_iter == max_iter:
+            return outcome
         parameters = outcome.parameters
-    return outcome
 
 
 # ---- one iteration ----
@@ -432,7 +442,7 @@ class _Pace:
         self.goal = goal
         self.weight = design.rows.total_weight
         self.use_newton = curvature is not None and self.newton_allowed
-        self.newton_tried = self.use_newton
+        self.newton_tried = False    # with a curvature of its own
         self.curvature = curvature if self.use_newton else None
         self.promise = math.inf     # of the last step taken with that curvature
         self.fresh = False          # whether it was taken at the current place

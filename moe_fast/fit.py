@@ -97,8 +97,8 @@ def fit(
     Notes
     -----
     The race maximises the log-likelihood less a weak barrier on noise_std, which keeps an expert from collapsing
-    on a few rows. The finish is without it, and is kept unless an expert collapses; all figures reported are
-    without it (docs/math.md, section 4).
+    on a few rows. The finish is without it; the best end in which no expert collapses is kept, or, if there is none,
+    the best with the barrier. All figures reported are without it (docs/math.md, section 4).
 
     Examples
     --------

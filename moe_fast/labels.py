@@ -93,7 +93,7 @@ class PolynomialLabels:
 
 @dataclass(frozen=True, eq=False)
 class NoiseLaw:
-    """A mixture of centred normal laws: any symmetric noise with tails no lighter than normal ones, and outliers.
+    """A mixture of centred normal laws: noise such as normal, t and Laplace noise, and outliers.
 
     Attributes
     ----------
@@ -215,7 +215,7 @@ class TabulatedLabels:
 def robust_labels(
     activation: Activation, rows: Rows, noise_std: float | None = None
 ) -> tuple[TabulatedLabels, float]:
-    """Transforms for noise of any symmetric law, which is fitted to y alone: eq. (L.8).
+    """Transforms for noise that is a mixture of normal scales, which is fitted to y alone: eq. (L.8).
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def robust_labels(
     g = activation.g(_Z)
     centre = _MASS @ g
     size = math.sqrt(_MASS @ (g - centre) ** 2)
-    smallest = _SMOOTH * size if noise_std is None else noise_std
+    smallest = _SMOOTH * size if noise_std is None else max(noise_std, _SMALLEST_SCALE * size)
     noise = _fit_scales(centre + _tamed(y - centre, max(spread, size)), g, _MASS, smallest)
     return TabulatedLabels.of(activation, noise), float(_MASS @ g**2) + noise.bulk**2
 

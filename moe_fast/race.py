@@ -22,8 +22,8 @@ from .task import Chase, Start, Task
 __all__ = ["default_starts", "race"]
 
 _SHORT_ITER = 25          # EM iterations before a start is judged
-_SHORT_ITER_OF_BRIEF = 60     # where an iteration takes microseconds:
-_LITTLE_WORK = 1 << 19    # multiplications of a pass, and fewer
+_SHORT_ITER_OF_LITTLE = 60    # where an iteration takes microseconds
+_LITTLE = 1 << 19         # multiplications of such a pass, at most
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on, with Newton's method
 _LONG_TOL = 1e-8
@@ -39,15 +39,16 @@ _FINISHERS = 6            # starts that are run on
 _MOVES = 120              # moves in a row that gain nothing and end the race of 500 rows; fewer of more rows
 _FEWEST_MOVES, _MOST_MOVES = 6, 150
 _MOVES_OF_AGREED = 20     # where nine tenths of the starts ended at the same best
-_ELITE = 5                # the best after the leader, one of which lends a move an expert
+_ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
+_FROM_SECOND = 1 / 3      # share of the moves that start from the second best
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
 # EM iterations of a move, and how far below the leader, per row, it may be after them to go on.
 _STAGES = ((25, 0.03), (50, 0.015))
-_STAGES_OF_BRIEF = ((20, 0.1), (40, 0.05), (100, 0.03))
+_STAGES_OF_LITTLE = ((20, 0.1), (40, 0.05), (100, 0.03))
 _AGREE = 1e-4             # how far above an optimum, per row, a start on its way there may be (its end is not exact)
 _ALIKE = 0.02             # mean absolute difference of log densities, of starts that end at the same optimum
 _COMPARED = 500           # rows whose log densities are compared
-_SAME = 1e-6              # and so close for one that was reached
+_SAME = 1e-6              # objectives so close, per row, are one optimum that was reached twice
 
 _Rules = tuple[tuple[int, float], ...]
 
@@ -114,9 +115,9 @@ class _Field:
     def __init__(self, task: Task, design: Design) -> None:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
-        is_brief = design.pass_work(task.n_experts) < _LITTLE_WORK
-        self.short_iter = _SHORT_ITER_OF_BRIEF if is_brief else _SHORT_ITER
-        self.stages = _STAGES_OF_BRIEF if is_brief else _STAGES
+        is_little = design.pass_work(task.n_experts) < _LITTLE
+        self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else _SHORT_ITER
+        self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
         self.densities: dict[int, tuple[Parameters, NDArray[np.float64]]] = {}
@@ -168,30 +169,36 @@ class _Field:
                 self.reach(start)
 
     def move(self, patience: int) -> None:
-        """Moves from the leader, every third from the second, until so many in a row gain nothing."""
-        tried = 0
+        """Moves from the leader, one in three from the second, until so many in a row gain nothing."""
+        tried, rng = 0, self.task.rng
         for kind, move in cycle(moves_for(self.design).items()):
             if tried == patience or self.task.out_of_time():
                 return
-            leader, *others = self.reached[: 1 + _ELITE]
-            others = [start for start in others if start.status == "finished"]
-            base = others[0] if tried % 3 == 2 and others else leader
-            donor = others[int(self.task.rng.integers(len(others)))] if others else leader
-            parameters = move(self.design, base.parameters, donor.parameters, self.task.rng, self.objective)
-            start = self.try_move(kind, parameters)
+            elite = self.reached[:1] + [start for start in self.reached[1:] if start.status == "finished"][:_ELITE]
+            base = elite[1] if len(elite) > 1 and rng.random() < _FROM_SECOND else elite[0]
+            donors = [start for start in elite if start is not base] or elite
+            donor = donors[int(rng.integers(len(donors)))]
+            start = self.try_move(
+                kind, move(self.design, base.parameters, donor.parameters, rng, self.objective)
+            )
             tried += 1
             if start.status == "finished":
                 self.reach(start)
                 if self.reached[0] is start:
                     tried = 0
 
+    @property
+    def to_beat(self) -> float:
+        """The leader's objective; a degenerate leader is no measure."""
+        return self.reached[0].value if self.reached and self.reached[0].status != "degenerate" else -math.inf
+
     def try_move(self, kind: str, parameters: Parameters) -> Start:
         """The short run of a move, given up where it falls behind the leader, or will end where others did."""
-        start, leader = Start(kind, len(self.starts), self.task.with_held_noise(parameters)), self.reached[0]
+        start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
         self.starts.append(start)
         for n_iter, behind in self.stages:
             self.run(start, n_iter, _SHORT_TOL)
-            if start.status == "finished" and start.value < leader.value - behind:
+            if start.status == "finished" and start.value < self.to_beat - behind:
                 start.status = "eliminated"
             if start.status != "finished":
                 return start
@@ -201,7 +208,7 @@ class _Field:
 
     def is_known(self, start: Start) -> bool:
         """Whether a start will end where another did: it is near its end, or near where it was on its way."""
-        if self.reached and start.value > self.reached[0].value + _SAME:
+        if start.value > self.to_beat + _SAME:
             return False
         if any(self.will_end_at(other, start) for other in self.reached):
             return True
@@ -240,7 +247,7 @@ class _Field:
     def run(self, start: Start, max_iter: int, tol: float, newton: bool = False) -> None:
         """Run a start a little further; one that falls behind the leader for good is eliminated on the way."""
         task, weight = self.task, self.design.rows.total_weight
-        chase = Chase(self.reached[0].value * weight if self.reached else -math.inf, task.out_of_time)
+        chase = Chase(self.to_beat * weight, task.out_of_time)
         run = maximise if newton else climb
         outcome = run(self.design, start.parameters, self.objective, max_iter=max_iter, tol=tol, callback=chase)
         start.parameters = outcome.parameters

@@ -116,9 +116,9 @@ def fit_spectral(
     transforms : {"cubic", "least_variance", "robust"}, default "cubic"
         What y is put through before its moments with x are taken. "cubic": the polynomials of [1]_. "least_variance":
         the transforms of least variance for normal noise of `noise_std`, from a table; they gain for ReLU, and are the
-        polynomials, cut off, for the linear activation. "robust": the same for noise of any symmetric law with normal
-        or heavier tails, which is fitted to y alone as a mixture of normal laws [3]_ with `noise_std`, if given, the
-        smallest of its scales: rows with a wild y have next to no weight.
+        polynomials, cut off, for the linear activation. "robust": the same for noise that is a mixture of normal
+        laws, as normal, t and Laplace noise and outliers are. It is fitted to y alone [3]_, with `noise_std`, if given,
+        the smallest of its scales: rows with a wild y have next to no weight.
     n_threads : int, optional
     random_state : None, int, Generator, optional
 

@@ -356,21 +356,29 @@ class Task:
                 self.approach(start, self.sample)
             running = self.still_in(running, self.sample)
         ends: list[tuple[Outcome, list[int]]] = []
+        sound: list[bool] = []
         to_beat = -math.inf
         for start in running:
             outcome, collapsed = self.finish_one(start, to_beat)
-            if not collapsed:
-                to_beat = max(to_beat, outcome.objective)
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
             ends.append((outcome, collapsed))
-        sound = [not collapsed and not self.too_small(design, outcome.sums).any() for outcome, collapsed in ends]
-        # Where all collapsed, they are judged with the barrier: a spike's likelihood is no merit.
+            sound.append(self.is_sound(outcome, collapsed))
+            if sound[-1]:
+                to_beat = max(to_beat, outcome.objective)
+            else:
+                start.status = "degenerate"
+        # Where none is sound they are judged with the barrier: a spike's likelihood is no merit.
         judge = self.objective(0.0 if any(sound) else self.barrier(design))
         values = [end.log_likelihood - judge.penalty(end.parameters.noise_std) for end, _ in ends]
         winner = max(range(len(ends)), key=lambda one: (sound[one], values[one]))
         running[winner].status = "winner"
         return self.report(*ends[winner], starts)
+
+    def is_sound(self, outcome: Outcome, collapsed: list[int]) -> bool:
+        """Whether every expert holds rows enough; with a noise that is held, no likelihood is a spike's."""
+        held = not isinstance(self.noise, str)
+        return held or not (collapsed or self.too_small(self.design, outcome.sums).any())
 
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
@@ -389,8 +397,7 @@ class Task:
 
         Experts that begin wrong and sure of their rows cannot move; while the noise is large they can.
         """
-        y, weight = design.rows.y, design.rows.weight
-        spread = math.sqrt(float(np.average((y - np.average(y, weights=weight)) ** 2, weights=weight)))
+        spread = design.rows.target_moments[1]
         wide = np.maximum(start.parameters.noise_std, _WIDE * spread)
         free = Objective("per_expert", self.barrier_of(design))
         outcome = maximise(
@@ -407,17 +414,20 @@ class Task:
         """
         design = self.design
         parameters = self.with_held_noise(start.parameters)
-        climb = partial(
-            maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton,
-            callback=Chase(to_beat, self.watch),
+        chase = Chase(to_beat, self.watch)
+        climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton)
+        outcome = climb(
+            parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise,
+            callback=chase,
         )
-        outcome = climb(parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise)
+        if chase.lost:
+            start.status = "eliminated"
         small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
         if not outcome.collapsed and not small:
             return outcome, []
         if not isinstance(self.noise, str) or not self.move_experts:
             return outcome, []
-        penalised = climb(parameters, self.objective(self.barrier(design)))
+        penalised = climb(parameters, self.objective(self.barrier(design)), callback=self.watch)
         if not outcome.collapsed and self.too_small(design, penalised.sums).any():
             return outcome, []    # few rows with the barrier too: a small expert, not a spike
         return penalised, list(outcome.collapsed) or small

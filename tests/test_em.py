@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
-from moe_fast import em, reference
+from moe_fast import _em, em, reference
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.em import climb, maximise, overall_line
@@ -541,18 +541,35 @@ def test_a_climb_goes_on_where_a_gate_separates(monkeypatch):
     assert outcome.sums.weight == pytest.approx([40.0, 40.0], abs=1e-2)
 
 
-def test_a_climb_has_the_same_bits_on_two_threads():
+def test_a_climb_has_the_same_bits_on_any_number_of_threads(monkeypatch):
     """Kills: threads that the kernel's climb does not get, or whose sums depend on which was first."""
-    sim = mf.make_moe(3000, 5, 3, random_state=0)
+    asked, kernel = [], _em.em_climb
+    monkeypatch.setattr(_em, "em_climb", lambda *args: asked.append(args[-1]) or kernel(*args))
+    sim = mf.make_moe(5000, 5, 3, random_state=0)
     ends = []
-    for n_threads in (1, 2):
+    for n_threads in (1, 2, 3, 4, 8):
         design = Design(Rows.check(sim.X, sim.y, n_threads=n_threads), get_activation("linear"))
-        assert design.is_brief(3)
-        assert design.pass_work(3) > 1 << 19
         start = make_start("partition", design, 3, np.random.default_rng(0))
         ends.append(climb(design, start, Objective(), max_iter=10, tol=1e-9))
-    assert ends[0].history == ends[1].history
-    assert ends[0].parameters.expert.tobytes() == ends[1].parameters.expert.tobytes()
+    assert asked == [1, 2, 3, 3, 3]   # a quarter of a million multiplications each
+    for end in ends[1:]:
+        assert end.history == ends[0].history
+        assert end.parameters.expert.tobytes() == ends[0].parameters.expert.tobytes()
+
+
+def test_a_climb_asks_the_callback_between_calls_of_the_kernel(monkeypatch):
+    """Kills: a time limit that short passes do not see; calls that begin anew, or lose an iteration between them."""
+    sim = mf.make_moe(300, 3, 2, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = make_start("partition", design, 2, np.random.default_rng(0))
+    whole = climb(design, start, Objective(), max_iter=7, tol=1e-12)
+    monkeypatch.setattr("moe_fast.em._CALL", 3 * design.pass_work(2))
+    states = []
+    parts = climb(design, start, Objective(), max_iter=7, tol=1e-12, callback=states.append)
+    assert [state.iteration for state in states] == [3, 6]
+    assert states[1].objective == whole.history[6]
+    assert parts.history == whole.history
+    assert climb(design, start, Objective(), max_iter=7, tol=1e-12, callback=lambda state: True).n_iter == 3
 
 
 def test_a_climb_of_more_rows_asks_the_callback():

@@ -1,6 +1,7 @@
 """Does the race stop when it may, go on when it must, and hand the right starts to the finish?"""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -162,16 +163,35 @@ def test_moves_borrow_from_the_elite(bent, monkeypatch):
     field.run_on(6)
     seen = []
 
-    def move(design, parameters, donor, rng, objective):
-        seen.append((parameters, donor))
+    def record(kind, design, parameters, donor, rng, objective):
+        seen.append((kind, id(parameters), id(donor)))
         return parameters
 
-    monkeypatch.setattr("moe_fast.race.moves_for", lambda design: {"swap": move})
-    elite = [start.parameters for start in field.reached if start.status == "finished"]
-    field.move(60)
+    monkeypatch.setattr(
+        "moe_fast.race.moves_for", lambda design: {kind: partial(record, kind) for kind in ("swap", "cross", "recut")}
+    )
+    elite = [id(start.parameters) for start in field.reached if start.status == "finished"][:6]
+    field.move(150)
     assert len(elite) >= 3
-    assert {id(parameters) for parameters, _ in seen} == {id(elite[0]), id(elite[1])}
-    assert {id(donor) for _, donor in seen} == {id(parameters) for parameters in elite[1:6]}
+    for kind in ("swap", "cross", "recut"):
+        bases = [base for one, base, _ in seen if one == kind]
+        assert set(bases) == set(elite[:2])
+        assert 0.5 < bases.count(elite[0]) / len(bases) < 0.85
+    assert {donor for _, _, donor in seen} == set(elite)
+    assert all(base != donor for _, base, donor in seen)
+
+
+def test_a_degenerate_leader_is_no_measure(bent):
+    """Kills: sound moves given up because they are below a spike."""
+    task = make_task(*bent, 3)
+    field = entered(task, ["tree"])
+    field.run_on(1)
+    leader = field.reached[0]
+    leader.status, leader.value = "degenerate", leader.value + 10.0
+    other = make_start("partition", task.design, 3, np.random.default_rng(0))
+    assert field.try_move("swap", other).status == "finished"
+    field.reach(field.starts[-1])
+    assert field.reached[0] is field.starts[-1]
 
 
 @pytest.mark.parametrize(("n", "patience"), [(28, 150), (350, 150), (500, 120), (4000, 30), (32_000, 7), (10**6, 6)])
@@ -241,12 +261,19 @@ def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, no
         outcome = maximise(task.design, parameters, task.objective(), max_iter=1, tol=1e-3)
         ends.append(replace(outcome, parameters=parameters, log_likelihood=likelihood))
         start.status = "finished"
-    monkeypatch.setattr(
-        Task, "finish_one", lambda self, start, to_beat: (ends[start.index], [0] if collapsed[start.index] else [])
-    )
+    to_beat = []
+
+    def finish_one(self, start, value):
+        to_beat.append(value)
+        return ends[start.index], [0] if collapsed[start.index] else []
+
+    monkeypatch.setattr(Task, "finish_one", finish_one)
     monkeypatch.setattr(Task, "warn", lambda *args: None)
     task.finish(field.starts)
     assert [start.status for start in field.starts].index("winner") == winner
+    assert to_beat == [-np.inf, -np.inf if collapsed[0] else ends[0].objective]
+    loser = field.starts[1 - winner]
+    assert loser.status == ("degenerate" if collapsed[loser.index] else "finished")
 
 
 def test_large_data_keep_finalists_that_a_sample_cannot_tell_apart():
