@@ -6,9 +6,9 @@
     python bench/optimum.py --quick                           # one small problem a family: does it run?
 
 The best log-likelihood known for a problem is the best of EM from the truth (real data: the mark of datasets.py) and
-of every method's sound result. A method succeeds within 1e-3 per row of it. Sound: no expert collapsed, and each holds
-at least max(3, d + 2) rows, or n / (2k), if that is less; on real data a gate that separates sets no mark, as
-its likelihood is a supremum.
+of every method's sound result. A method succeeds within 1e-3 per row of it. Sound: no expert collapsed, and the data
+supports each (`fit.unsupported` of the package: max(3, d + 2) rows, or n / (2k), if that is less, and more than next
+to nothing left of y); on real data a gate that separates sets no mark, as its likelihood is a supremum.
 
 Seeds are in two halves: starts are tuned on even seeds, claims are made of odd ones.
 """
@@ -234,11 +234,10 @@ def attempt(method: str, problem: Problem) -> Row:
             "log_likelihood": -np.inf, "seconds": time.process_time() - start, "sound": False, "separated": False,
             "error": f"{type(error).__name__}: {error}",
         }  # fmt: skip
-    least = min(max(3, d + 2), n / (2 * problem.n_experts))
     return row | {
         "log_likelihood": fit.log_likelihood, "seconds": time.process_time() - start, "n_passes": fit.n_passes,
         "n_starts": len(fit.starts), "converged": fit.converged, "separated": bool(fit.separated),
-        "sound": not fit.penalised and bool(fit.effective_sizes.min() >= least),
+        "sound": not (fit.penalised or fit.unsupported),
     }  # fmt: skip
 
 

@@ -376,9 +376,8 @@ class Task:
         return self.report(*ends[winner], starts)
 
     def is_sound(self, outcome: Outcome, collapsed: list[int]) -> bool:
-        """Whether every expert holds rows enough; with a noise that is held, no likelihood is a spike's."""
-        held = not isinstance(self.noise, str)
-        return held or not (collapsed or self.too_small(self.design, outcome.sums).any())
+        """Whether the data supports every expert; with a noise that is held, no likelihood is a spike's."""
+        return not isinstance(self.noise, str) or not (collapsed or self.unsupported(outcome, collapsed))
 
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""

@@ -246,10 +246,14 @@ def test_small_experts_are_those_with_less_than_half_a_fair_share():
 @pytest.mark.parametrize(
     ("noise", "likelihoods", "collapsed", "winner"),
     [((1e-4, 0.1), (10.0, 9.0), (True, True), 1), ((0.1, 0.1), (90.0, 9.0), (True, False), 1),
-     ((0.1, 0.1), (90.0, 9.0), (True, True), 0), ((1e-4, 0.1), (10.0, 9.0), (False, False), 0)],
+     ((0.1, 0.1), (90.0, 9.0), (True, True), 0), ((0.1, 0.1), (10.0, 9.0), (False, False), 0),
+     ((1e-4, 0.1), (10.0, 9.0), (False, False), 1)],
 )   # fmt: skip
 def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, noise, likelihoods, collapsed, winner):
-    """Kills: ends compared by plain likelihood, a collapsed one that beats a sound one, a barrier for all."""
+    """An expert that leaves next to nothing of its rows' y is no better than a collapsed one.
+
+    Kills: ends compared by plain likelihood, a collapsed one that beats a sound one, a barrier for all.
+    """
     sim = mf.make_moe(300, 3, 2, random_state=0)
     task = make_task(sim.X, sim.y, 2)
     field = _Field(task, task.design)
@@ -271,9 +275,10 @@ def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, no
     monkeypatch.setattr(Task, "warn", lambda *args: None)
     task.finish(field.starts)
     assert [start.status for start in field.starts].index("winner") == winner
-    assert to_beat == [-np.inf, -np.inf if collapsed[0] else ends[0].objective]
+    sound = [not spike and noise_std > 1e-3 for spike, noise_std in zip(collapsed, noise, strict=True)]
+    assert to_beat == [-np.inf, ends[0].objective if sound[0] else -np.inf]
     loser = field.starts[1 - winner]
-    assert loser.status == ("degenerate" if collapsed[loser.index] else "finished")
+    assert loser.status == ("finished" if sound[loser.index] else "degenerate")
 
 
 def test_large_data_keep_finalists_that_a_sample_cannot_tell_apart():
