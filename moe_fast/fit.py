@@ -156,7 +156,7 @@ def fit_em(
         "local", "growth", "spectral"; or a model of the same shape, or a result that has one. A gate of zeros
         is of any shape.
     n_init : int, default 1
-        Starts of that kind; the best end is kept.
+        Starts of that kind; the best end in which the data supports every expert is kept, or else the best.
     time_limit, max_iter, tol, n_threads, random_state, callback
         As for `fit`; the callback sees every iteration of every start.
     newton : bool, default True
