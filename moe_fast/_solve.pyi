@@ -5,7 +5,7 @@ def solve_small(
     matrices: NDArray[float64],
     right: NDArray[float64],
     solution: NDArray[float64],
-    lower: NDArray[float64],
+    upper: NDArray[float64],
     size: NDArray[float64],
     dependent: float,
 ) -> int: ...
