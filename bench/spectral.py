@@ -25,11 +25,10 @@ import moe_fast as mf
 from moe_fast.activations import get_activation
 from moe_fast.moments import Score
 from moe_fast.rows import Rows
-from moe_fast.spectral import spectral
+from moe_fast.spectral import TRANSFORMS, spectral
 
 RESULTS = Path(__file__).with_name("results")
 REFINEMENTS = (0, 1, 2)
-TRANSFORMS = ("cubic", "least_variance", "robust")
 REACHED = 1e-3   # log-likelihood per row: as near as this is the same optimum
 ITERATIONS = (5, 20, 100)
 
