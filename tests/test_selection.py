@@ -151,7 +151,7 @@ def test_held_out_rows_choose_the_true_number(sim):
     assert calls == [(done, 12) for done in range(1, 13)]
     for row in selection.table:   # more is known of rows that were seen
         assert row.held_out < row.log_likelihood / 600
-        assert 0.0 < row.held_out_error
+        assert row.held_out_error > 0.0
         assert row.held_out_error < 0.2 or row.n_experts == 3   # a third fits a few rows too well
     assert "held out" in selection.summary()
 
