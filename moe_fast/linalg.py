@@ -44,28 +44,39 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
     -------
     solution : ndarray of shape (m, p)
     """
-    p = right.shape[1]
+    m, p = right.shape
+    solution = np.zeros_like(right)
     if right.size == 0:
-        return np.zeros_like(right)
+        return solution
     if p <= SMALL_SYSTEM:
-        solution = np.empty_like(right)
-        failed = _solve.solve_small(matrices, right, solution, np.empty((p, p)), np.empty(p), DEPENDENT)
-        if not failed:
-            return solution
-    size = np.sqrt(np.einsum("mii->mi", matrices))
-    if p > SMALL_SYSTEM and size.min() > _VANISHING * size.max():
-        scaled = matrices / (size[:, :, None] * size[:, None, :])
-        try:
-            lower = np.linalg.cholesky(scaled)
-        except np.linalg.LinAlgError:
-            pass
-        else:
-            if np.einsum("mii->mi", lower).min() ** 2 > DEPENDENT:
-                return np.linalg.solve(scaled, (right / size)[:, :, None])[:, :, 0] / size
-    return np.stack([_minimum_norm(matrix, r, s) for matrix, r, s in zip(matrices, right, size, strict=True)])
+        left_out = np.empty(m, dtype=np.intc)
+        _solve.solve_small(matrices, right, solution, left_out, np.empty((p, p)), np.empty(p), DEPENDENT)
+        singular = np.flatnonzero(left_out)
+    else:
+        singular = np.flatnonzero([not _solve_large(*system) for system in zip(matrices, right, solution, strict=True)])
+    for one in singular:
+        solution[one] = _minimum_norm(matrices[one], right[one])
+    return solution
 
 
-def _minimum_norm(matrix: FloatArray, right: FloatArray, size: FloatArray) -> FloatArray:
+def _solve_large(matrix: FloatArray, right: FloatArray, solution: FloatArray) -> bool:
+    """Fill in the solution if the matrix is clearly positive definite."""
+    size = np.sqrt(np.diagonal(matrix))
+    if size.min() <= _VANISHING * size.max():
+        return False
+    scaled = matrix / np.outer(size, size)
+    try:
+        lower = np.linalg.cholesky(scaled)
+    except np.linalg.LinAlgError:
+        return False
+    if np.diagonal(lower).min() ** 2 <= DEPENDENT:
+        return False
+    solution[:] = np.linalg.solve(scaled, right / size) / size
+    return True
+
+
+def _minimum_norm(matrix: FloatArray, right: FloatArray) -> FloatArray:
+    size = np.sqrt(np.diagonal(matrix))
     size = np.where(size > _VANISHING * size.max(), size, np.inf)   # infinite: left out, its solution is zero
     values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
     kept = values > DEPENDENT * max(values[-1], 0.0)

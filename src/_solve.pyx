@@ -9,18 +9,15 @@ def solve_small(
     const double[:, :, ::1] matrices,   # IN   (m, p, p), symmetric
     const double[:, ::1] right,         # IN   (m, p)
     double[:, ::1] solution,            # OUT  (m, p)
+    int[::1] left_out,                  # OUT  (m,): columns of each that depend on others; 0: clearly definite
     double[:, ::1] upper,               # WORK (p, p)
     double[::1] size,                   # WORK (p,)
     double dependent,
 ):
-    """Solve each system. Returns 0, or 1 + the index of the first that is not clearly positive definite."""
+    """Solve each system."""
     cdef Py_ssize_t m = matrices.shape[0], p = matrices.shape[1], i
     with nogil:
         for i in range(m):
-            if solve_symmetric(
+            left_out[i] = solve_symmetric(
                 &matrices[i, 0, 0], &right[i, 0], &solution[i, 0], &upper[0, 0], &size[0], p, dependent
-            ):
-                break
-        else:
-            i = m
-    return 0 if i == m else i + 1
+            )
