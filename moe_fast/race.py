@@ -36,8 +36,9 @@ _TINY = 500               # rows up to which they cost next to nothing
 _ENOUGH_OF_SMALL = ((24, 0.9),)
 _ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
-_MOVES = 120              # moves in a row that gain nothing and end the race of 500 rows; fewer of more rows
-_FEWEST_MOVES, _MOST_MOVES = 6, 150
+# Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
+_MOVES, _MOVES_ON_ROWS = 24, 500
+_FEWEST_MOVES, _MOST_MOVES = 6, 300
 _MOVES_OF_AGREED = 20     # where nine tenths of the starts ended at the same best
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
@@ -59,9 +60,10 @@ def default_starts(task: Task) -> int:
     return int(np.clip(44 * (_SMALL / n) ** 0.5, 16, 44))
 
 
-def default_patience(n_samples: int) -> int:
-    """Moves in a row that gain nothing and end the race: 150 up to 350 rows, 120 at 500, falling to 6."""
-    return int(np.clip(_MOVES * (500 / n_samples) ** (2 / 3), _FEWEST_MOVES, _MOST_MOVES))
+def default_patience(n_samples: int, n_parameters: int) -> int:
+    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 500 rows."""
+    few = min(1.0, _MOVES_ON_ROWS / n_samples) ** 0.8
+    return int(np.clip(few * _MOVES * math.sqrt(n_parameters), _FEWEST_MOVES, _MOST_MOVES))
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -97,7 +99,7 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     field.run_on(_FINISHERS // share)
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
         # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
-        patience = _MOVES_OF_AGREED if field.agree(_ENOUGH_OF_SMALL) else default_patience(n)
+        patience = _MOVES_OF_AGREED if field.agree(_ENOUGH_OF_SMALL) else default_patience(n, task.n_parameters)
         field.move(patience // share)
     return field.result(_FINALISTS // share)
 

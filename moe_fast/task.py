@@ -302,6 +302,12 @@ class Task:
             return parameters
         return Parameters(parameters.expert, parameters.gate, self.noise)
 
+    @cached_property
+    def n_parameters(self) -> int:
+        """Of experts, gate and noise, whatever of them is held."""
+        k, design = self.n_experts, self.design
+        return k * (design.n_columns + 1) + (k - 1) * design.n_gate_columns
+
     # ---- rules ----
 
     def objective(self, barrier: float = 0.0) -> Objective:
@@ -439,8 +445,7 @@ class Task:
     @cached_property
     def sample(self) -> Design | None:
         """Some rows of large data, to climb on first; None where there are too few to be worth it."""
-        k, design = self.n_experts, self.design
-        n_free = k * (design.n_columns + 1) + (k - 1) * design.n_gate_columns
+        design, n_free = self.design, self.n_parameters
         n = design.rows.n_samples
         n_rows = max(min(_SAMPLE_ROWS, n // 4), _SAMPLE_ROWS_PER_PARAMETER * n_free)
         too_few = n < max(_LARGE, 2 * n_rows)
