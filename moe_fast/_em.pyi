@@ -76,6 +76,7 @@ def em_climb(
     shares_noise: bool,
     barrier: float,
     gate_limit: float,
+    gate_serves: int,
     dependent: float,
     goal: float,
     rounding: float,

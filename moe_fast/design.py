@@ -229,7 +229,7 @@ class Design:
         return is_short and largest <= SMALL_SYSTEM and self.activation.code != Code.CUSTOM
 
     def climb(
-        self, start: Parameters, objective: Objective, max_iter: int, **limits: float
+        self, start: Parameters, objective: Objective, max_iter: int, gate_serves: int, **limits: float
     ) -> tuple[Parameters, FloatArray, Sums, int]:
         """EM iterations in one call of the kernel, for a design that `is_brief`.
 
@@ -239,7 +239,7 @@ class Design:
         history : ndarray
             The objective before the first iteration and after each.
         sums : Sums
-            Of the last pass.
+            Of the last pass, without the gate's curvature.
         ended : int
             `_em.LAST_ITERATION`, `_em.CONVERGED` or `_em.HANDED_OVER`.
         """
@@ -253,14 +253,15 @@ class Design:
         n_iter, ended, last, n_passes = _em.em_climb(
             rows.X, self.Z, rows.y, rows.weight, self.standard, self.gate_standard, self.fit_intercept,
             self.gate_intercept, self.activation.code, self.activation.slope, places, k,
-            objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], DEPENDENT,
-            limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest), work,
-            n_threads,
+            objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], gate_serves,
+            DEPENDENT, limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest),
+            work, n_threads,
         )
         rows.reads.n_rows += n_passes * rows.n_samples
         expert, gate, noise_std = np.split(places[0], [start.expert.size, start.expert.size + start.gate.size])
         parameters = Parameters(expert.reshape(start.expert.shape), gate.reshape(start.gate.shape), noise_std)
-        return parameters, history[: n_iter + 1], _named(sums[last], parts), ended
+        of_every_pass = {name: part for name, part in parts.items() if name != "gate_gram"}
+        return parameters, history[: n_iter + 1], _named(sums[last], of_every_pass), ended
 
     def _work_per_row(self, n_experts: int) -> int:
         """Multiplications: a Gram an expert, and some thirty for the exponentials of each."""

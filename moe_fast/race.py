@@ -62,8 +62,8 @@ def default_starts(task: Task) -> int:
 
 def default_patience(n_samples: int, n_parameters: int) -> int:
     """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 500 rows."""
-    few = min(1.0, _MOVES_ON_ROWS / n_samples) ** 0.8
-    return int(np.clip(few * _MOVES * math.sqrt(n_parameters), _FEWEST_MOVES, _MOST_MOVES))
+    moves = _MOVES * math.sqrt(n_parameters) * min(1.0, _MOVES_ON_ROWS / n_samples)
+    return int(np.clip(moves, _FEWEST_MOVES, _MOST_MOVES))
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:

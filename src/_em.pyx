@@ -273,11 +273,12 @@ def em_climb(
     bint shares_noise,
     double barrier,
     double gate_limit,
+    Py_ssize_t gate_serves,                # iterations that one curvature of the gate serves
     double dependent,                      # of a solve, as in solve.h
     double goal,                           # gain, and promised gain, that end it
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
     double[::1] history,                   # OUT  (max_iter + 1,): objective before the first iteration, after each
-    double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass
+    double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; gate_gram may be zeros
     double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1)
     double[::1] work,                      # WORK (work_size(...),)
     int n_threads,
@@ -293,6 +294,10 @@ def em_climb(
         WANT_EXPERT_GRAM | WANT_GATE_GRAM,
     )
     cdef em_layout o = em_layout_of(&s)
+    cdef em_problem light = s    # a pass without the gate's curvature, whose place among the sums stays zero
+    light.want = WANT_EXPERT_GRAM
+    cdef bint fresh = True, next_fresh
+    cdef Py_ssize_t served = 0
     cdef climb_rules rules
     rules.moves_noise, rules.shares_noise = moves_noise, shares_noise
     rules.barrier, rules.gate_limit, rules.dependent = barrier, gate_limit, dependent
@@ -310,12 +315,14 @@ def em_climb(
         if value == -INFINITY:
             ended = CLIMB_HANDED_OVER
         while ended == CLIMB_LAST and iteration < max_iter:
-            promise = _em_move(&s, &o, &rules, at, here, move, &systems[0])
+            served = 1 if fresh else served + 1
+            next_fresh = served >= gate_serves
+            promise = _em_move(&s, &o, &rules, at, here, fresh, move, &systems[0])
             slack = rounding * (fabs(value) + here[o.total])
             least, fraction = value - slack, 1.0
             for _halving in range(MOST_HALVINGS):
                 _place(&s, &o, &rules, at, move, fraction, trial)
-                proposed = _value(&s, &o, &rules, trial, there, &work[0], n_threads)
+                proposed = _value(&s if next_fresh else &light, &o, &rules, trial, there, &work[0], n_threads)
                 n_passes += 1
                 if proposed >= least:
                     break
@@ -329,7 +336,7 @@ def em_climb(
             for i in range(size):
                 at[i] = trial[i]
             here, there = there, here
-            value = proposed
+            value, fresh = proposed, next_fresh
             history[iteration] = value
     return iteration, ended, 0 if here == &sums[0, 0] else 1, n_passes
 
@@ -352,10 +359,10 @@ cdef double _value(em_problem *s, const em_layout *o, const climb_rules *rules, 
 
 
 cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules *rules, const double *at,
-                     const double *sums, double *move, double *systems) noexcept nogil:
+                     const double *sums, bint fresh, double *move, double *systems) noexcept nogil:
     """The M-step's move from `at`: of experts and gate as differences, of the noise the new one.
 
-    Returns the gain that it promises.
+    Returns the gain that it promises. Unless `fresh`, the gate's curvature is the one that `systems` holds.
     """
     cdef Py_ssize_t k = s.n_experts, p = o.p, q = o.q, m = (k - 1) * q, j, other, a, b, pair
     cdef Py_ssize_t largest = max(p, m)
@@ -368,14 +375,15 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
     cdef double promise = 0.0, explained, squares, all_squares = 0.0, u
     cdef bint linear = s.activation == ACTIVATION_LINEAR
     if m:
-        for j in range(k - 1):
-            for other in range(j + 1):
-                pair = j * (j + 1) // 2 + other
-                for a in range(q):
-                    for b in range(q):
-                        u = sums[o.gate_gram + (pair * q + a) * q + b]
-                        matrix[(j * q + a) * m + other * q + b] = u
-                        matrix[(other * q + a) * m + j * q + b] = u
+        if fresh:
+            for j in range(k - 1):
+                for other in range(j + 1):
+                    pair = j * (j + 1) // 2 + other
+                    for a in range(q):
+                        for b in range(q):
+                            u = sums[o.gate_gram + (pair * q + a) * q + b]
+                            matrix[(j * q + a) * m + other * q + b] = u
+                            matrix[(other * q + a) * m + j * q + b] = u
         solve_symmetric(matrix, sums + o.gate_gradient, gate_move, upper, scale, m, rules.dependent)
         for a in range(m):
             promise += 0.5 * gate_move[a] * sums[o.gate_gradient + a]

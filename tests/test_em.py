@@ -1,7 +1,6 @@
 """Does EM climb to the top? Against plain numpy, least squares and numerical differences, block by block."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import literal
 import numpy as np
@@ -193,7 +192,7 @@ def test_a_leaps_length_knows_no_units_of_y():
 
 def test_leaps_save_passes_and_end_where_em_does(monkeypatch):
     """Kills: leaps that are never made, or are taken though the objective falls."""
-    sim = mf.make_moe(n_samples=4000, n_features=10, n_experts=3, noise_std=1.0, random_state=1)
+    sim = mf.make_moe(n_samples=4000, n_features=10, n_experts=3, noise_std=1.0, random_state=2)
     fitted = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
     monkeypatch.setattr(em, "_SLOW", np.inf)
     without = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
@@ -204,9 +203,44 @@ def test_leaps_save_passes_and_end_where_em_does(monkeypatch):
 
 def test_a_gate_without_curvature_moves_no_further_than_its_limit():
     """Kills: a move of 1e300, whose promise overflows."""
-    sums = SimpleNamespace(gate_gram=1e-300 * np.eye(2)[np.newaxis], gate_gradient=np.array([[1e10, -1e5]]))
-    move = em._gate_move(sums, Parameters(np.zeros((2, 2)), np.zeros((1, 2)), np.ones(2)))
+    move = em._gate_move(1e-300 * np.eye(2)[np.newaxis], np.array([[1e10, -1e5]]))
     np.testing.assert_array_equal(move, [[2e4, -2e4]])
+
+
+@pytest.mark.parametrize(("n_experts", "serves"), [(2, 1), (4, 3), (9, 5)])
+def test_a_curvature_of_the_gate_serves_some_iterations(monkeypatch, n_experts, serves):
+    """Kills: one summed in every pass, one that serves for ever, one less or more."""
+    sim = mf.make_moe(2000, 10, n_experts, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = make_start("partition", design, n_experts, np.random.default_rng(0))
+    run, summed = Design.run, []
+
+    def note(self, parameters, want):
+        summed.append(bool(want & _em.GATE_GRAM))
+        return run(self, parameters, want)
+
+    monkeypatch.setattr(Design, "run", note)
+    assert maximise(design, start, Objective(), max_iter=11, tol=1e-12, newton=False).n_iter == 11
+    assert summed == [n_pass % serves == 0 for n_pass in range(12)]
+
+
+def test_where_an_old_curvature_of_the_gate_misleads_that_of_the_place_takes_over(monkeypatch):
+    """Kills: a run that ends there, one that goes on with the old one."""
+    sim = mf.make_moe(500, 5, 4, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = replace(design.parameters(sim.model), gate=np.zeros((3, 6)))
+    objective, move, known = Objective(move_experts=False), em._gate_move, []
+
+    def backwards_if_old(gate_gram, gradient):
+        is_old = any(gate_gram is other for other in known)
+        known.append(gate_gram)
+        return -move(gate_gram, gradient) if is_old else move(gate_gram, gradient)
+
+    expected = maximise(design, start, objective, max_iter=100, tol=1e-9, newton=False)
+    monkeypatch.setattr(em, "_gate_move", backwards_if_old)
+    outcome = maximise(design, start, objective, max_iter=100, tol=1e-9, newton=False)
+    assert outcome.converged
+    assert outcome.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-5)
 
 
 def test_fit_gate_reaches_the_references_gate():
