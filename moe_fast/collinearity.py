@@ -34,12 +34,13 @@ class Dependence:
     ----------
     columns : ndarray of int
         Rising; the intercept comes first in the matrix, and is never among them.
-    onto : ndarray of shape (p, p)
-        ``coefficients @ onto`` has zeros for these columns, and gives the same linear predictors.
+    onto : ndarray of shape (p, p), or None
+        ``coefficients @ onto`` has zeros for these columns, and gives the same linear predictors. Of no more rows than
+        columns it is the shortest that gives them. None: the coefficients stay.
     """
 
     columns: NDArray[np.intp]
-    onto: FloatArray
+    onto: FloatArray | None
 
     @classmethod
     def of(cls, gram: FloatArray) -> Dependence:
@@ -54,7 +55,7 @@ class Dependence:
                 pass
             else:
                 if np.square(np.diagonal(lower)).min(initial=1.0) > _REDUNDANT:
-                    return cls.none(p)
+                    return cls.none()
         left = gram.copy()
         redundant = np.zeros(p, bool)
         for j in range(p):
@@ -68,12 +69,12 @@ class Dependence:
         return cls(columns, onto)
 
     @classmethod
-    def none(cls, p: int) -> Dependence:
-        return cls(np.empty(0, np.intp), np.eye(p))
+    def none(cls, onto: FloatArray | None = None) -> Dependence:
+        return cls(np.empty(0, np.intp), onto)
 
     def without(self, coefficients: FloatArray) -> FloatArray:
         """The coefficients, (m, p), with those of the redundant columns moved onto the others."""
-        return coefficients @ self.onto if len(self) else coefficients
+        return coefficients if self.onto is None else coefficients @ self.onto
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -101,8 +102,10 @@ def dependences(design: Design) -> tuple[Dependence, Dependence]:
 
 def _dependence(matrix: FloatArray) -> Dependence:
     n_rows, p = matrix.shape
-    # No more rows than columns do not say which columns are redundant: the fit of minimum norm is kept.
-    return Dependence.none(p) if n_rows <= p else Dependence.of(matrix.T @ matrix)
+    if n_rows > p:
+        return Dependence.of(matrix.T @ matrix)
+    # So few rows do not say which columns are redundant: the fit of minimum norm is taken.
+    return Dependence.none(np.linalg.pinv(matrix) @ matrix)
 
 
 def _gram_of_all(rows: Rows, standard: FloatArray, intercept: bool) -> FloatArray:

@@ -648,13 +648,17 @@ def test_rows_barely_above_the_parameters(sim):
 
 @pytest.mark.parametrize("n_experts", [1, 2])
 def test_no_more_rows_than_features(n_experts):
-    """The minimum-norm solution, and a warning."""
+    """The minimum-norm solution, and a warning. Kills: what a random start has beside the rows' span, left in."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((8, 12)), rng.standard_normal(8)
     with pytest.warns(mf.ConvergenceWarning, match="expert 1.* collapsed"):
         fit = mf.fit(X, y, n_experts, random_state=0)
     assert fit.penalised
     assert np.isfinite(fit.log_likelihood)
+    standard = (X - X.mean(axis=0)) / X.std(axis=0)
+    span = np.linalg.pinv(standard) @ standard
+    for rows in (fit.model.coef, fit.model.gate_coef):
+        np.testing.assert_allclose(rows * X.std(axis=0) @ span, rows * X.std(axis=0), atol=1e-8 * np.abs(rows).max())
     if n_experts == 1:
         np.testing.assert_allclose(fit.model.predict(X), y, atol=1e-6)
         centred = X - X.mean(axis=0)
