@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg import lapack
 
 from . import _solve
 
@@ -139,8 +139,8 @@ class Curvature:
         """-hessian^-1 gradient, an ascent direction."""
         right = gradient / self._size
         if self._lower is not None:
-            half = solve_triangular(self._lower, right, lower=True, check_finite=False)
-            return solve_triangular(self._lower, half, lower=True, trans=1, check_finite=False) / self._size
+            # L as the upper triangle of its transpose, which LAPACK takes without a copy.
+            return lapack.dpotrs(self._lower.T, right)[0] / self._size
         assert self._eigen is not None
         values, vectors = self._eigen
         return vectors @ ((vectors.T @ right) / values) / self._size
