@@ -37,7 +37,7 @@ _ENOUGH_OF_SMALL = ((24, 0.9),)
 _ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
 # Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
-_MOVES, _MOVES_ON_ROWS = 24, 500
+_MOVES, _MOVES_ON_ROWS = 24, 700
 _FEWEST_MOVES, _MOST_MOVES = 6, 300
 _MOVES_OF_AGREED = 20     # where nine tenths of the starts ended at the same best
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
@@ -61,7 +61,7 @@ def default_starts(task: Task) -> int:
 
 
 def default_patience(n_samples: int, n_parameters: int) -> int:
-    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 500 rows."""
+    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 700 rows."""
     moves = _MOVES * math.sqrt(n_parameters) * min(1.0, _MOVES_ON_ROWS / n_samples)
     return int(np.clip(moves, _FEWEST_MOVES, _MOST_MOVES))
 
@@ -256,7 +256,7 @@ class _Field:
         start.keep(outcome.curvature, self.design)
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
         start.record(outcome, weight)
-        sound = math.isfinite(start.value) and not task.too_small(self.design, outcome.sums).any()
+        sound = math.isfinite(start.value) and not task.by_chance(self.design, outcome.sums).any()
         start.status = "degenerate" if not sound else "eliminated" if chase.lost else "finished"
 
     def agree(self, enough: _Rules) -> bool:

@@ -79,8 +79,8 @@ class FitResult:
     penalised : bool
         True if an expert collapsed without the barrier on noise_std, and the fit with it was kept.
     unsupported : tuple of int
-        Experts that hold fewer rows than they have parameters for, or fit their rows so nearly that the barrier's
-        constant is more than their residual sum of squares: likely chance, not structure.
+        Experts that hold fewer rows than they have parameters for, or fit rows fewer than 3 (d + 2) so nearly that the
+        barrier's constant is more than their residual sum of squares: likely chance, not structure.
     redundant_features : tuple of int
         Columns of X that are constant or combinations of the columns before them, on these rows: zero in the experts,
         and not counted in `n_parameters`.

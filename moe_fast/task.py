@@ -38,6 +38,8 @@ Callback = Callable[[State], object]
 # The barrier on noise_std: b = 2 (c s)^2 with s the residual of one overall line. c = 0.02 makes spikes on a few
 # equal rows lose, and moves tonedata's optimum (noise 0.0045) by 0.03 in log-likelihood.
 _BARRIER = 0.02
+# Rows of a coefficient below which an expert that fits them almost exactly may be chance.
+_FEW = 3
 # Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
 _COLLAPSED = 1e-6
 
@@ -333,14 +335,22 @@ class Task:
         least = min(max(3, rows.n_features + 2), rows.n_samples / (2 * self.n_experts))
         return sums.weight < least * rows.unit_weight
 
+    def by_chance(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
+        """Which experts are too small, or fit few rows almost exactly.
+
+        Few: less than 3 (d + 2). Almost: with a residual sum of squares below the constant of the barrier, as a spike.
+        """
+        if not (isinstance(self.noise, str) and self.noise == "per_expert"):
+            return self.too_small(design, sums)
+        few = sums.weight < _FEW * (design.rows.n_features + 2) * design.rows.unit_weight
+        return self.too_small(design, sums) | (few & (sums.sum_squares < self.barrier(design)))
+
     def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
-        """Experts that are too small, or whose residual sum of squares is below the constant of the barrier."""
+        """Experts that may be chance; where the barrier was needed, which holds squares up, the too small ones."""
         if not self.move_experts:
             return []
-        found = self.too_small(self.design, outcome.sums)
-        if not collapsed:   # with the barrier, its constant is part of the squares
-            found |= outcome.sums.weight * outcome.parameters.noise_std**2 < self.barrier(self.design)
-        return np.flatnonzero(found).tolist()
+        rule = self.too_small if collapsed else self.by_chance
+        return np.flatnonzero(rule(self.design, outcome.sums)).tolist()
 
     def out_of_time(self, state: State | None = None) -> bool:
         return time.perf_counter() > self.deadline

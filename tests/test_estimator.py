@@ -38,10 +38,6 @@ POLARS = pytest.param("polars", marks=pytest.mark.skipif(
 
 EXPECTED_FAILED_CHECKS = {
     "check_regressors_no_decision_function": "predict_proba is the gate, which other regressors do not have",
-    "check_sample_weight_equivalence_on_dense_data": (
-        "15 rows of 30 features: experts fit exactly, the likelihood has no maximum, and which fit is kept depends on "
-        "the starts, which are drawn by row; test_weight_two_is_the_row_twice has data that determine the fit"
-    ),
 }
 
 

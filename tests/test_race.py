@@ -196,7 +196,7 @@ def test_a_degenerate_leader_is_no_measure(bent):
 
 @pytest.mark.parametrize(
     ("n", "n_parameters", "patience"),
-    [(28, 9, 72), (500, 9, 72), (500, 100, 240), (500, 400, 300), (4000, 100, 30), (32_000, 400, 7), (10**6, 400, 6)],
+    [(28, 9, 72), (500, 9, 72), (500, 100, 240), (500, 400, 300), (4000, 100, 42), (32_000, 400, 10), (10**6, 400, 6)],
 )
 def test_patience_grows_with_the_parameters_and_falls_with_the_rows(n, n_parameters, patience):
     assert default_patience(n, n_parameters) == patience
@@ -246,6 +246,26 @@ def test_small_experts_are_those_with_less_than_half_a_fair_share():
     assert few.too_small(few.design, sums).tolist() == [False, False, True]
 
 
+def test_few_rows_fitted_almost_exactly_are_chance_and_many_are_not():
+    """Kills: many rows of a target without noise called chance; the rule where the noise is shared."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 3)), rng.standard_normal(300)
+    task = make_task(X, y, 3)
+    b = task.barrier(task.design)
+    sums = SimpleNamespace(weight=np.array([14.9, 14.9, 270.2]), sum_squares=np.array([0.9 * b, 1.1 * b, 0.5 * b]))
+    assert task.by_chance(task.design, sums).tolist() == [True, False, False]
+    shared = make_task(X, y, 3, noise="shared")
+    assert not shared.by_chance(shared.design, sums).any()
+
+
+def test_a_start_that_came_to_an_expert_by_chance_is_out_of_the_race(bent, monkeypatch):
+    task = make_task(*bent, 3)
+    field = entered(task, ["tree"])
+    monkeypatch.setattr(Task, "by_chance", lambda self, design, sums: np.array([False, True, False]))
+    field.reach(field.starts[0])
+    assert field.starts[0].status == "degenerate"
+
+
 @pytest.mark.parametrize(
     ("noise", "likelihoods", "collapsed", "winner"),
     [((1e-4, 0.1), (10.0, 9.0), (True, True), 1), ((0.1, 0.1), (90.0, 9.0), (True, False), 1),
@@ -253,7 +273,7 @@ def test_small_experts_are_those_with_less_than_half_a_fair_share():
      ((1e-4, 0.1), (10.0, 9.0), (False, False), 1)],
 )   # fmt: skip
 def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, noise, likelihoods, collapsed, winner):
-    """An expert that leaves next to nothing of its rows' y is no better than a collapsed one.
+    """An expert that leaves next to nothing of y in few rows is no better than a collapsed one.
 
     Kills: ends compared by plain likelihood, a collapsed one that beats a sound one, a barrier for all.
     """
@@ -266,6 +286,8 @@ def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, no
     for start, noise_std, likelihood in zip(field.starts, noise, likelihoods, strict=True):
         parameters = replace(start.parameters, noise_std=np.full(2, noise_std * task.residual_std))
         outcome = maximise(task.design, parameters, task.objective(), max_iter=1, tol=1e-3)
+        if noise_std < 0.1:
+            outcome.sums.weight[0], outcome.sums.sum_squares[0] = 10.0, 0.0
         ends.append(replace(outcome, parameters=parameters, log_likelihood=likelihood))
         start.status = "finished"
     to_beat = []
