@@ -246,7 +246,7 @@ def test_more_experts_than_the_data_supports():
     y = X[:, 0] + 0.1 * noise(80, seed=2)
     with pytest.warns(mf.ConvergenceWarning, match=r"(the data may not support n_experts = 16|Fewer experts)"):
         fit = mf.fit(X, y, 16, random_state=0)
-    np.testing.assert_allclose(fit.model.predict(X), X[:, 0], atol=0.35)
+    assert np.mean(np.abs(fit.model.predict(X) - X[:, 0])) < 0.15
 
 
 def test_an_expert_on_rows_that_it_fits_almost_exactly():
