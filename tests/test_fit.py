@@ -657,8 +657,9 @@ def test_no_more_rows_than_features(n_experts):
     assert np.isfinite(fit.log_likelihood)
     standard = (X - X.mean(axis=0)) / X.std(axis=0)
     span = np.linalg.pinv(standard) @ standard
-    for rows in (fit.model.coef, fit.model.gate_coef):
-        np.testing.assert_allclose(rows * X.std(axis=0) @ span, rows * X.std(axis=0), atol=1e-8 * (1.0 + np.abs(rows).max()))
+    for raw in (fit.model.coef, fit.model.gate_coef):
+        rows = raw * X.std(axis=0)
+        np.testing.assert_allclose(rows @ span, rows, atol=1e-8 * (1.0 + np.abs(rows).max()))
     if n_experts == 1:
         np.testing.assert_allclose(fit.model.predict(X), y, atol=1e-6)
         centred = X - X.mean(axis=0)
