@@ -176,7 +176,7 @@ class TabulatedLabels:
     ) -> TabulatedLabels:
         """The transforms of y = centre + unit (g(Z) + noise)."""
         g = activation.g(_Z)
-        spread = math.sqrt(_MASS @ (g - _MASS @ g) ** 2)
+        _, spread = _mean_and_spread(g)
         noise = replace(noise, scales=np.maximum(noise.scales, _SMALLEST_SCALE * spread))
         within, reach = g[np.abs(_Z) <= _LAST_Z], _REACH * max(noise.bulk, _SMOOTH * spread)
         knots, step = np.linspace(within.min() - reach, within.max() + reach, _N_VALUES, retstep=True)
@@ -249,11 +249,16 @@ def robust_labels(
         noise = NoiseLaw(np.sqrt((law.scales / unit) ** 2 - 1.0), law.shares)
         return TabulatedLabels.of(activation, noise, unit, float(middle)), law.bulk**2
     g = activation.g(_Z)
-    centre = _MASS @ g
-    size = math.sqrt(_MASS @ (g - centre) ** 2)
+    centre, size = _mean_and_spread(g)
     smallest = _SMOOTH * size if noise_std is None else max(noise_std, _SMALLEST_SCALE * size)
     noise = _fit_scales(centre + _tamed(y - centre, max(spread, size)), g, _MASS, smallest)
     return TabulatedLabels.of(activation, noise), float(_MASS @ g**2) + noise.bulk**2
+
+
+def _mean_and_spread(g: FloatArray) -> tuple[float, float]:
+    """Of g(Z), from its values at the nodes."""
+    mean = float(_MASS @ g)
+    return mean, math.sqrt(_MASS @ (g - mean) ** 2)
 
 
 def _tamed(y: FloatArray, spread: float) -> FloatArray:
