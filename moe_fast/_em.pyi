@@ -12,6 +12,7 @@ SINGLE: int
 HALVINGS: int
 TINY_NOISE: float
 NO_ROWS: float
+SHORTENED: float
 LAST_ITERATION: int
 CONVERGED: int
 HANDED_OVER: int

@@ -35,8 +35,8 @@ class Dependence:
     columns : ndarray of int
         Rising; the intercept comes first in the matrix, and is never among them.
     onto : ndarray of shape (p, p), or None
-        ``coefficients @ onto`` has zeros for these columns, and gives the same linear predictors. Of no more rows than
-        columns it is the shortest that gives them. None: the coefficients stay.
+        ``coefficients @ onto`` has zeros for these columns, and gives the same linear predictors; where there are no
+        more rows than columns it is the shortest that gives them. None: the coefficients stay.
     """
 
     columns: NDArray[np.intp]
@@ -69,8 +69,13 @@ class Dependence:
         return cls(columns, onto)
 
     @classmethod
-    def none(cls, onto: FloatArray | None = None) -> Dependence:
-        return cls(np.empty(0, np.intp), onto)
+    def none(cls) -> Dependence:
+        return cls(np.empty(0, np.intp), None)
+
+    @classmethod
+    def minimum_norm(cls, matrix: FloatArray) -> Dependence:
+        """Of no more rows than columns, which do not say which columns are redundant: none is."""
+        return cls(np.empty(0, np.intp), np.linalg.pinv(matrix) @ matrix)
 
     def without(self, coefficients: FloatArray) -> FloatArray:
         """The coefficients, (m, p), with those of the redundant columns moved onto the others."""
@@ -102,10 +107,12 @@ def dependences(design: Design) -> tuple[Dependence, Dependence]:
 
 def _dependence(matrix: FloatArray) -> Dependence:
     n_rows, p = matrix.shape
-    if n_rows > p:
-        return Dependence.of(matrix.T @ matrix)
-    # So few rows do not say which columns are redundant: the fit of minimum norm is taken.
-    return Dependence.none(np.linalg.pinv(matrix) @ matrix)
+    if n_rows <= p:
+        return Dependence.minimum_norm(matrix)
+    found = Dependence.of(matrix.T @ matrix)
+    # Rows that are there twice say no more than one of double weight.
+    is_short = len(found) > 0 and len(np.unique(matrix, axis=0)) <= p
+    return Dependence.minimum_norm(matrix) if is_short else found
 
 
 def _gram_of_all(rows: Rows, standard: FloatArray, intercept: bool) -> FloatArray:

@@ -42,6 +42,7 @@ _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iteratio
 _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
+_SHORTENED = _em.SHORTENED   # part of a step, below which the kink of a ReLU expert is in its way
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -174,8 +175,10 @@ def maximise(
             current.collapsed = tuple(small.tolist())
             break
         if gain <= tol * weight and (step.promise <= tol * weight or _pressed(current)):
-            current.converged = True
-            break
+            if pace.is_of_its_place:
+                current.converged = True
+                break
+            pace.gate_steps_left = 0   # an old curvature may promise too little
         pace.after(iteration, gain, step, current.parameters)
     current.curvature = pace.curvature
     return current
@@ -194,11 +197,12 @@ def climb(
     if not (design.is_brief(start.n_experts) and objective.move_experts):
         return maximise(design, start, objective, max_iter=max_iter, tol=tol, newton=False, callback=callback)
     weight = design.rows.total_weight
-    most = max(1, _CALL // design.pass_work(start.n_experts))
+    serves = gate_serves(start.n_experts)   # a call begins with a new curvature
+    most = serves * max(1, _CALL // (serves * design.pass_work(start.n_experts)))
     parameters, history, n_handed_over = start, [-math.inf], 0
     while True:
         parameters, values, sums, ended = design.climb(
-            parameters, objective, min(max_iter + 1 - len(history), most), gate_serves(start.n_experts),
+            parameters, objective, min(max_iter + 1 - len(history), most), serves,
             gate_limit=GATE_LIMIT, goal=tol * weight, rounding=_ROUNDING,
         )
         history[-1:] = values.tolist()
@@ -250,9 +254,9 @@ def _next_step(
         leap = pace.leap()
         if leap is not None:
             return current, leap
-        pace.gate_serves_on -= 1
+        pace.gate_steps_left -= 1
         return current, _em_step(current, objective, design, smallest_noise, pace.gate_gram)
-    pace.gate_serves_on = 0
+    pace.gate_steps_left = 0
     if pace.curvature is not None:
         step = _newton_step(current, objective, pace.curvature)
         if pace.still_good(step):
@@ -301,8 +305,8 @@ def _em_step(
 def gate_serves(n_experts: int) -> int:
     """Iterations of EM that one curvature of the gate serves.
 
-    It changes little in a step, and so many Grams are its blocks that with several experts a pass without it takes half
-    the time. Measured: as many iterations as with a new one each time, but for gates with sharp borders, a fifth more.
+    It is k (k - 1) / 2 Grams, which is most of a pass with several experts, and changes little in a step; but where a
+    gate comes to separate, which takes up to twice as many iterations for it.
     """
     return min(max(n_experts - 1, 1), _GATE_SERVES)
 
@@ -413,6 +417,7 @@ def _line_search(
     for _ in range(step.n_tries):
         proposal = _evaluate(design, step.at(fraction), objective, pace.want)
         if proposal.objective >= least:
+            pace.fraction = fraction
             return proposal
         least = current.objective + slack
         fraction *= 0.5
@@ -460,11 +465,12 @@ class _Pace:
         self.curvature = curvature if self.use_newton else None
         self.promise = math.inf     # of the last step taken with that curvature
         self.fresh = False          # whether it was taken at the current place
+        self.fraction = 1.0         # of the last step
         self.majorise = False
         self.bound_changed = False
         self.gate_gram: FloatArray = np.empty(0)    # the curvature that EM steps the gate by
         self.gate_is_fresh = False                  # whether it is that of the current place
-        self.gate_serves_on = 0                     # steps that it may serve yet
+        self.gate_steps_left = 0                     # steps that it may serve yet
         self.gate_serves = gate_serves(k)
         self.last_gain = math.inf
         self.iteration = 0
@@ -485,21 +491,26 @@ class _Pace:
         return (
             self.precision
             | (_em.EXPERT_GRAM if self.objective.move_experts else 0)
-            | (_em.GATE_GRAM if self.gate_serves_on == 0 else 0)
+            | (_em.GATE_GRAM if self.gate_steps_left == 0 or self.leaping else 0)
             | (_em.MAJORISED if self.majorise else 0)
         )
 
     def lacks_sums(self, sums: Sums) -> bool:
         """Whether something that an EM step needs was not summed."""
         lacks_expert = self.objective.move_experts and not hasattr(sums, "expert_gram")
-        lacks_gate = self.gate_serves_on == 0 and not hasattr(sums, "gate_gram")
+        lacks_gate = self.gate_steps_left == 0 and not hasattr(sums, "gate_gram")
         return lacks_expert or lacks_gate or self.bound_changed
+
+    @property
+    def is_of_its_place(self) -> bool:
+        """Whether the last step's curvature was that of where it began, as far as it is the gate's."""
+        return self.use_newton or self.gate_is_fresh
 
     def take_gate_gram(self, sums: Sums) -> None:
         """The gate's curvature of this place, if it was summed; else an earlier one serves on."""
         self.gate_is_fresh = hasattr(sums, "gate_gram")
         if self.gate_is_fresh:
-            self.gate_gram, self.gate_serves_on = sums.gate_gram, self.gate_serves
+            self.gate_gram, self.gate_steps_left = sums.gate_gram, self.gate_serves
 
     def leap(self) -> _Step | None:
         """An extrapolation, where EM's last steps were two slow ones."""
@@ -508,8 +519,6 @@ class _Pace:
             return None
         step = _leap(self.trail, self.objective, self.longest_leap)
         self.leaping = step is not None
-        if self.leaping:   # no step for an old curvature
-            self.gate_serves_on = 0
         return step
 
     def still_good(self, step: _Step) -> bool:
@@ -541,15 +550,20 @@ class _Pace:
             self.last_gain = math.inf
             return True
         if not self.gate_is_fresh:
-            self.gate_serves_on = 0
+            self.gate_steps_left = 0
             return True
         if self.has_kinks and not self.majorise:
-            self.majorise = self.bound_changed = True
+            self.take_bound()
             return True
         if self.newton_allowed and not self.newton_tried:   # EM alone may stall beside a better point
             self.use_newton = self.newton_tried = True
             return True
         return False
+
+    def take_bound(self) -> None:
+        """From the next step on."""
+        self.majorise = self.bound_changed = True
+        self.gate_steps_left = 0
 
     def after(self, iteration: int, gain: float, step: _Step, reached: Parameters) -> None:
         """Take note of a step that was taken, and decide whether Newton's method is to make the next."""
@@ -560,6 +574,8 @@ class _Pace:
                 self.longest_leap *= 4.0
             self.trail, self.last_gain = [reached], math.inf
             return
+        if self.has_kinks and not self.majorise and not self.use_newton and self.fraction < _SHORTENED:
+            self.take_bound()
         self.trail = [reached] if self.use_newton else [*self.trail[-2:], reached]
         previous, self.last_gain = self.last_gain, gain
         self.rate = gain / previous if previous > 0.0 else 0.0

@@ -90,7 +90,7 @@ def fit(
     -----
     ConvergenceWarning
         If the fit did not converge, if an expert collapsed and the penalised fit was kept, or if one holds too few
-        rows, or fits them almost exactly.
+        rows, or fits few almost exactly.
     CollinearityWarning
         If columns are constant or combinations of the columns before them; their coefficients are left at zero.
 

@@ -71,7 +71,7 @@ def _solve_large(matrix: FloatArray, right: FloatArray, solution: FloatArray) ->
         return False
     if np.diagonal(lower).min() ** 2 <= DEPENDENT:
         return False
-    solution[:] = np.linalg.solve(scaled, right / size) / size
+    solution[:] = lapack.dpotrs(lower.T, right / size)[0] / size
     return True
 
 
@@ -137,6 +137,8 @@ class Curvature:
 
     def direction(self, gradient: FloatArray) -> FloatArray:
         """-hessian^-1 gradient, an ascent direction."""
+        if not len(gradient):   # LAPACK refuses what is empty
+            return gradient
         right = gradient / self._size
         if self._lower is not None:
             # L as the upper triangle of its transpose, which LAPACK takes without a copy.

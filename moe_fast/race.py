@@ -37,8 +37,8 @@ _ENOUGH_OF_SMALL = ((24, 0.9),)
 _ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
 # Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
-_MOVES, _MOVES_ON_ROWS = 24, 700
-_FEWEST_MOVES, _MOST_MOVES = 6, 300
+_MOVES, _MOST_ROOTS, _MOVES_ON_ROWS = 24, 12, 1400
+_FEWEST_MOVES = 6
 _MOVES_OF_AGREED = 20     # where nine tenths of the starts ended at the same best
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
@@ -61,9 +61,9 @@ def default_starts(task: Task) -> int:
 
 
 def default_patience(n_samples: int, n_parameters: int) -> int:
-    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 700 rows."""
-    moves = _MOVES * math.sqrt(n_parameters) * min(1.0, _MOVES_ON_ROWS / n_samples)
-    return int(np.clip(moves, _FEWEST_MOVES, _MOST_MOVES))
+    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 1400 rows."""
+    moves = _MOVES * min(math.sqrt(n_parameters), _MOST_ROOTS) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
+    return max(int(moves), _FEWEST_MOVES)
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -264,7 +264,7 @@ class _Field:
         n_starts = len(self.starts)
         if not any(n_starts >= least for least, _ in enough):
             return False
-        best = max(self.starts, key=lambda start: start.value)
+        best = min(self.starts, key=_rank)
         at_best = sum(start.status != "degenerate" and self.will_end_at(best, start) for start in self.starts)
         return any(n_starts >= least and at_best >= share * n_starts for least, share in enough)
 

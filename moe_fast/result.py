@@ -212,7 +212,7 @@ class FitResult:
             )
         if self.unsupported:
             experts = ", ".join(str(expert + 1) for expert in self.unsupported)
-            lines.append(f"too few rows, or rows fitted almost exactly: experts {experts} may be chance")
+            lines.append(f"too few rows, or few fitted almost exactly: experts {experts} may be chance")
         lines += self._redundant_lines()
         if self.separated:
             experts = ", ".join(str(expert + 1) for expert in self.separated)

@@ -38,7 +38,7 @@ Callback = Callable[[State], object]
 # The barrier on noise_std: b = 2 (c s)^2 with s the residual of one overall line. c = 0.02 makes spikes on a few
 # equal rows lose, and moves tonedata's optimum (noise 0.0045) by 0.03 in log-likelihood.
 _BARRIER = 0.02
-# Rows of a coefficient below which an expert that fits them almost exactly may be chance.
+# Rows for each of d + 2 parameters, below which an expert that fits its rows almost exactly may be chance.
 _FEW = 3
 # Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
 _COLLAPSED = 1e-6
@@ -551,7 +551,7 @@ class Task:
         unsupported = self.unsupported(outcome, collapsed)
         if unsupported:
             warnings.warn(
-                f"expert {named(unsupported)} holds fewer rows than it has parameters for, or fits them almost "
+                f"expert {named(unsupported)} holds fewer rows than it has parameters for, or fits few rows almost "
                 f"exactly: the data may not support n_experts = {self.n_experts}; try fewer, or select_n_experts",
                 ConvergenceWarning, stacklevel=6,
             )

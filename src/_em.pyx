@@ -68,7 +68,7 @@ cdef extern from "em_problem.h" nogil:
     em_layout em_layout_of(const em_problem *) noexcept
     Py_ssize_t em_scratch_rows(const em_problem *) noexcept
     const em_kernels *em_kernels_for(int isa) noexcept
-    const int ACTIVATION_LINEAR
+    const int ACTIVATION_LINEAR, ACTIVATION_LEAKY_RELU
     const int WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION, WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
 
 cdef extern from "solve.h" nogil:
@@ -249,7 +249,8 @@ LAST_ITERATION, CONVERGED, HANDED_OVER = CLIMB_LAST, CLIMB_CONVERGED, CLIMB_HAND
 cdef Py_ssize_t MOST_HALVINGS = 20   # to a millionth of a step
 cdef double LEAST_NOISE = 1e-150
 cdef double LEAST_SHARE = 1e-12
-HALVINGS, TINY_NOISE, NO_ROWS = MOST_HALVINGS, LEAST_NOISE, LEAST_SHARE
+cdef double MUCH_SHORTENED = 0.1
+HALVINGS, TINY_NOISE, NO_ROWS, SHORTENED = MOST_HALVINGS, LEAST_NOISE, LEAST_SHARE, MUCH_SHORTENED
 
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
@@ -279,7 +280,8 @@ def em_climb(
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
     double[::1] history,                   # OUT  (max_iter + 1,): objective before the first iteration, after each
     double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; gate_gram may be zeros
-    double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1)
+    double[::1] systems,                   # WORK 2 m m + m, with m the largest system, p or q (n_experts - 1); the first
+                                           #      m m hold the gate's curvature from one iteration to the next
     double[::1] work,                      # WORK (work_size(...),)
     int n_threads,
 ):
@@ -296,7 +298,8 @@ def em_climb(
     cdef em_layout o = em_layout_of(&s)
     cdef em_problem light = s    # a pass without the gate's curvature, whose place among the sums stays zero
     light.want = WANT_EXPERT_GRAM
-    cdef bint fresh = True, next_fresh
+    cdef bint fresh = True, next_fresh, again
+    cdef bint has_kinks = activation == ACTIVATION_LEAKY_RELU, majorise = False, majorised = False
     cdef Py_ssize_t served = 0
     cdef climb_rules rules
     rules.moves_noise, rules.shares_noise = moves_noise, shares_noise
@@ -315,6 +318,7 @@ def em_climb(
         if value == -INFINITY:
             ended = CLIMB_HANDED_OVER
         while ended == CLIMB_LAST and iteration < max_iter:
+            again = False
             served = 1 if fresh else served + 1
             next_fresh = served >= gate_serves
             promise = _em_move(&s, &o, &rules, at, here, fresh, move, &systems[0])
@@ -327,17 +331,31 @@ def em_climb(
                 if proposed >= least:
                     break
                 least, fraction = value + slack, 0.5 * fraction
-            else:
-                ended = CLIMB_HANDED_OVER
-                break
-            iteration += 1
-            if proposed - value <= goal and promise <= goal:
-                ended = CLIMB_CONVERGED
-            for i in range(size):
-                at[i] = trial[i]
-            here, there = there, here
-            value, fresh = proposed, next_fresh
-            history[iteration] = value
+            else:   # a gain at no length: next the gate's curvature of this place, then the bound
+                if fresh and (majorised or not has_kinks):
+                    ended = CLIMB_HANDED_OVER
+                    break
+                majorise, again = fresh, True
+            if not again:
+                iteration += 1
+                again = proposed - value <= goal and promise <= goal
+                if again and fresh:
+                    ended = CLIMB_CONVERGED
+                majorise = has_kinks and not majorised and fraction < MUCH_SHORTENED
+                again = again or majorise
+                for i in range(size):
+                    at[i] = trial[i]
+                here, there = there, here
+                value, fresh = proposed, next_fresh
+                history[iteration] = value
+            if majorise:
+                majorised = True
+                s.want, light.want = s.want | WANT_MAJORISED, light.want | WANT_MAJORISED
+            if again and (majorise or not fresh) and ended == CLIMB_LAST and iteration < max_iter:
+                # The same place with all sums; an old curvature may promise too little, or lead nowhere.
+                fresh = True
+                _value(&s, &o, &rules, at, here, &work[0], n_threads)
+                n_passes += 1
     return iteration, ended, 0 if here == &sums[0, 0] else 1, n_passes
 
 

@@ -132,7 +132,7 @@ static inline __attribute__((always_inline)) vd sums_f32(vs r[VLEN]) {
  * subnormal slows what follows.
  * x = n ln2 + r with |r| <= ln2 / 2; (exp(r) - 1 - r) / r^2 by the polynomial that meets it at the 10 Chebyshev points of
  * that interval, which leaves 2^-56 of exp(r). Its terms are added in pairs, and pairs of pairs (Estrin's scheme): a sum
- * from the last term to the first waits for each product, and a processor has few other rows at hand meanwhile. */
+ * from the last term to the first waits for each product, and a processor has little else to do meanwhile. */
 #define vexp_down MF_NAME(vexp_down)
 static inline vd vexp_down(vd x) {
     x = vmax(vset(-708.0), x);

@@ -192,6 +192,7 @@ def test_a_leaps_length_knows_no_units_of_y():
 
 def test_leaps_save_passes_and_end_where_em_does(monkeypatch):
     """Kills: leaps that are never made, or are taken though the objective falls."""
+    # Seed 1 is no test: without leaps Newton's method happens to take over at once.
     sim = mf.make_moe(n_samples=4000, n_features=10, n_experts=3, noise_std=1.0, random_state=2)
     fitted = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
     monkeypatch.setattr(em, "_SLOW", np.inf)
@@ -251,6 +252,16 @@ def test_fit_gate_reaches_the_references_gate():
     assert abs(fit.log_likelihood - history[-1]) < 1e-8 * 500
     want = as_model(params, "linear").ordered(sim.X)
     np.testing.assert_allclose(fit.model.gate_coef, want.gate_coef, atol=1e-4)
+
+
+def test_fit_gate_of_one_expert_on_large_data():
+    """No parameter is free. Kills: a curvature of none, noted on a sample, that LAPACK refuses."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((24_000, 2))
+    model = mf.MixtureOfExperts(np.ones((1, 2)), noise_std=0.1)
+    fit = mf.fit_gate(X, X.sum(axis=1) + 0.1 * rng.standard_normal(len(X)), model)
+    assert fit.converged
+    assert fit.n_parameters == 0
 
 
 # ---- the objective never falls ----
@@ -539,6 +550,36 @@ def test_a_climb_takes_the_steps_of_maximise(activation, gate, noise, dtype):
     assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=rtol, abs=100.0 * rtol)
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_a_climb_keeps_a_curvature_of_the_gate_as_maximise_does(activation):
+    """Kills: one that serves an iteration more or less, one of another place after a bound was taken."""
+    sim = mf.make_moe(1000, 8, 6, activation=activation, noise_std=0.05, intercept=1.0, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation(activation))
+    start = make_start("kmeans", design, 6, np.random.default_rng(0))
+    assert design.is_brief(6)
+    one = climb(design, start, Objective(), max_iter=25, tol=1e-9)
+    other = maximise(design, start, Objective(), max_iter=25, tol=1e-9, newton=False)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-9, atol=1e-7)
+
+
+def test_em_ends_by_a_curvature_of_its_last_place(monkeypatch):
+    """Kills: an end where an old curvature of the gate, which is too large, promises less than there is."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 5))
+    labels = np.argmax(8.0 * X[:, :4], axis=1)   # borders without noise: the gate's curvature falls at each step
+    y = np.einsum("ij,ij->i", X, rng.standard_normal((4, 5))[labels]) + 0.1 * rng.standard_normal(600)
+    design = Design(Rows.check(X, y), get_activation("linear"))
+    start = replace(make_start("kmeans", design, 4, rng), gate=np.zeros((3, 6)))
+    fresh, take = [], em._Pace.take_gate_gram
+    monkeypatch.setattr(
+        em._Pace, "take_gate_gram", lambda self, sums: take(self, sums) or fresh.append(self.gate_is_fresh)
+    )
+    outcome = maximise(design, start, Objective(), max_iter=1000, tol=1e-6, newton=False)
+    assert outcome.converged
+    assert fresh[-1]
+    assert not all(fresh)
+
+
 def test_a_climb_leaves_its_start_alone_and_counts_its_passes():
     sim = mf.make_moe(300, 4, 3, random_state=0)
     design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
@@ -593,11 +634,11 @@ def test_a_climb_has_the_same_bits_on_any_number_of_threads(monkeypatch):
 
 def test_a_climb_asks_the_callback_between_calls_of_the_kernel(monkeypatch):
     """Kills: a time limit that short passes do not see; calls that begin anew, or lose an iteration between them."""
-    sim = mf.make_moe(300, 3, 2, random_state=0)
+    sim = mf.make_moe(300, 5, 4, random_state=0)
     design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
-    start = make_start("partition", design, 2, np.random.default_rng(0))
+    start = make_start("partition", design, 4, np.random.default_rng(0))
     whole = climb(design, start, Objective(), max_iter=7, tol=1e-12)
-    monkeypatch.setattr("moe_fast.em._CALL", 3 * design.pass_work(2))
+    monkeypatch.setattr("moe_fast.em._CALL", 5 * design.pass_work(4))   # a curvature of the gate serves three
     states = []
     parts = climb(design, start, Objective(), max_iter=7, tol=1e-12, callback=states.append)
     assert [state.iteration for state in states] == [3, 6]

@@ -240,6 +240,17 @@ def test_no_more_rows_than_columns():
     np.testing.assert_allclose(fit.model.predict(X), y, atol=1e-6)
 
 
+def test_weights_and_repeated_rows_agree_with_fewer_rows_than_columns():
+    """Kills: rows that are there three times taken for rows enough to tell which columns are redundant."""
+    rng = np.random.default_rng(0)
+    X, y, other = rng.standard_normal((15, 30)), rng.standard_normal(15), rng.standard_normal((5, 30))
+    with pytest.warns(mf.ConvergenceWarning, match="collapsed"):
+        weighted = mf.fit(X, y, 1, sample_weight=np.full(15, 3.0), random_state=0)
+    with pytest.warns(mf.ConvergenceWarning, match="collapsed"):
+        repeated = mf.fit(np.repeat(X, 3, axis=0), np.repeat(y, 3), 1, random_state=0)
+    np.testing.assert_allclose(weighted.model.predict(other), repeated.model.predict(other), atol=1e-8)
+
+
 def test_more_experts_than_the_data_supports():
     """One line through 80 rows, and sixteen experts asked for: usable, and a message names what to try."""
     X = noise(80)[:, np.newaxis]
@@ -255,7 +266,7 @@ def test_an_expert_on_rows_that_it_fits_almost_exactly():
     x = rng.standard_normal(500)
     y = x + 0.1 * rng.standard_normal(500)
     y[:6] = 3.0 - x[:6] + 1e-4 * rng.standard_normal(6)
-    with pytest.warns(mf.ConvergenceWarning, match=r"expert 2 holds fewer rows .* or fits them almost exactly"):
+    with pytest.warns(mf.ConvergenceWarning, match=r"expert 2 holds fewer rows .* or fits few rows almost exactly"):
         fit = mf.fit(x[:, np.newaxis], y, 2, random_state=0)
     assert (fit.unsupported, fit.penalised) == ((1,), False)
     assert "experts 2 may be chance" in fit.summary()
