@@ -239,6 +239,7 @@ class _Field:
         """Run a start on to its optimum, and rank it."""
         self.passed.append(self.density(start))
         self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
+        start.reached = start.status == "finished"
         if start.status == "finished" and any(
             abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"
         ):

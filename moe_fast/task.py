@@ -55,6 +55,7 @@ _SAME = 1e-6              # log-likelihoods so close, per unit of weight, are on
 _ANNEALING_ITER = 30
 _LAP, _LAPS = 20, 10       # iterations, and so many times their gain: a run further behind than that is lost
 _WIDE = 0.5
+_SPARE = 10     # starts that are finished too, one by one, until one of them is sound
 
 
 @dataclass
@@ -96,6 +97,7 @@ class Start:
     log_likelihood: float = -np.inf  # per unit of weight
     history: list[float] = field(default_factory=list)    # values before its first iteration and after each
     status: str = "finished"
+    reached: bool = False           # whether it was run on to an optimum in the race
     curvature: Curvature | None = None   # of the objective near its maximum, per unit of weight
 
     def keep(self, curvature: Curvature | None, design: Design) -> None:
@@ -366,6 +368,9 @@ class Task:
         """Run the starts that are still in the race to the end, without the barrier, and report the best."""
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
+        # Without the barrier all of them may end with an expert by chance; then others that came near, best first.
+        spare = [start for start in starts if start.reached and start.status == "eliminated"]
+        spare.sort(key=lambda start: -start.value)
         weight = design.rows.total_weight
         if self.sample is not None:
             for start in running:
@@ -374,7 +379,10 @@ class Task:
         ends: list[tuple[Outcome, list[int]]] = []
         sound: list[bool] = []
         to_beat = -math.inf
-        for start in running:
+        candidates = [*running, *spare[:_SPARE]]
+        for start in candidates:
+            if len(ends) >= len(running) and (any(sound) or self.out_of_time()):
+                break
             outcome, collapsed = self.finish_one(start, to_beat)
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
@@ -388,7 +396,7 @@ class Task:
         judge = self.objective(0.0 if any(sound) else self.barrier(design))
         values = [end.log_likelihood - judge.penalty(end.parameters.noise_std) for end, _ in ends]
         winner = max(range(len(ends)), key=lambda one: (sound[one], values[one]))
-        running[winner].status = "winner"
+        candidates[winner].status = "winner"
         return self.report(*ends[winner], starts)
 
     def is_sound(self, outcome: Outcome, collapsed: list[int]) -> bool:

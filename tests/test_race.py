@@ -258,6 +258,32 @@ def test_few_rows_fitted_almost_exactly_are_chance_and_many_are_not():
     assert not shared.by_chance(shared.design, sums).any()
 
 
+def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
+    """Kills: those left out, more of them finished than needed, the worst first, one that reached no optimum."""
+    sim = mf.make_moe(300, 3, 2, random_state=0)
+    task = make_task(sim.X, sim.y, 2)
+    field = _Field(task, task.design)
+    for seed in range(5):
+        field.enter("partition", make_start("partition", task.design, 2, np.random.default_rng(seed)))
+    outcome = maximise(task.design, field.starts[0].parameters, task.objective(), max_iter=1, tol=1e-3)
+    for start, value in zip(field.starts, (9.0, 1.0, 3.0, 2.0, 5.0), strict=True):
+        start.value, start.reached = value, start.index != 4
+        start.status = "eliminated" if start.index else "finished"
+    finished = []
+
+    def finish_one(self, start, to_beat):
+        finished.append(start.index)
+        return outcome, [] if start.index in (1, 3) else [0]
+
+    monkeypatch.setattr(Task, "finish_one", finish_one)
+    monkeypatch.setattr(Task, "warn", lambda *args: None)
+    task.finish(field.starts)
+    assert finished == [0, 2, 3]
+    assert [start.status for start in field.starts] == [
+        "degenerate", "eliminated", "degenerate", "winner", "eliminated"
+    ]
+
+
 def test_a_start_that_came_to_an_expert_by_chance_is_out_of_the_race(bent, monkeypatch):
     """Kills: the rule about few rows fitted almost exactly in the finish alone."""
     task = make_task(*bent, 3)
