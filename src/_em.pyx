@@ -280,8 +280,8 @@ def em_climb(
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
     double[::1] history,                   # OUT  (max_iter + 1,): objective before the first iteration, after each
     double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; gate_gram may be zeros
-    double[::1] systems,                   # WORK 2 m m + m, with m the largest system, p or q (n_experts - 1); the first
-                                           #      m m hold the gate's curvature from one iteration to the next
+    double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1);
+                                           #      holds the gate's curvature from one iteration to the next
     double[::1] work,                      # WORK (work_size(...),)
     int n_threads,
 ):
