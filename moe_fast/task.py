@@ -368,7 +368,8 @@ class Task:
         """Run the starts that are still in the race to the end, without the barrier, and report the best."""
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
-        # Without the barrier all of them may end with an expert by chance; then others that came near, best first.
+        # Without the barrier all of them may end with an expert by chance; then others that came near, best first. Not
+        # where one collapsed: data without noise has its best fit there, and others that are merely worse.
         spare = [start for start in starts if start.reached and start.status == "eliminated"]
         spare.sort(key=lambda start: -start.value)
         weight = design.rows.total_weight
@@ -381,7 +382,7 @@ class Task:
         to_beat = -math.inf
         candidates = [*running, *spare[:_SPARE]]
         for start in candidates:
-            if len(ends) >= len(running) and (any(sound) or self.out_of_time()):
+            if len(ends) >= len(running) and (any(sound) or self.out_of_time() or any(found for _, found in ends)):
                 break
             outcome, collapsed = self.finish_one(start, to_beat)
             start.log_likelihood = outcome.log_likelihood / weight

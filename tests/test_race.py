@@ -259,7 +259,10 @@ def test_few_rows_fitted_almost_exactly_are_chance_and_many_are_not():
 
 
 def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
-    """Kills: those left out, more of them finished than needed, the worst first, one that reached no optimum."""
+    """Unless one collapsed, as on data without noise, where others are merely worse.
+
+    Kills: those left out, more of them finished than needed, the worst first, one that reached no optimum.
+    """
     sim = mf.make_moe(300, 3, 2, random_state=0)
     task = make_task(sim.X, sim.y, 2)
     field = _Field(task, task.design)
@@ -273,15 +276,26 @@ def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
 
     def finish_one(self, start, to_beat):
         finished.append(start.index)
-        return outcome, [] if start.index in (1, 3) else [0]
+        return outcome, collapsed
 
+    def is_sound(self, outcome, collapsed):
+        return finished[-1] in (1, 3)
+
+    collapsed = []
     monkeypatch.setattr(Task, "finish_one", finish_one)
+    monkeypatch.setattr(Task, "is_sound", is_sound)
     monkeypatch.setattr(Task, "warn", lambda *args: None)
     task.finish(field.starts)
     assert finished == [0, 2, 3]
     assert [start.status for start in field.starts] == [
         "degenerate", "eliminated", "degenerate", "winner", "eliminated"
     ]
+    finished.clear()
+    collapsed = [0]
+    for start in field.starts:
+        start.status = "eliminated" if start.index else "finished"
+    task.finish(field.starts)
+    assert finished == [0]
 
 
 def test_a_start_that_came_to_an_expert_by_chance_is_out_of_the_race(bent, monkeypatch):
