@@ -562,6 +562,19 @@ def test_a_climb_keeps_a_curvature_of_the_gate_as_maximise_does(activation):
     np.testing.assert_allclose(one.history, other.history, rtol=1e-9, atol=1e-7)
 
 
+def test_a_climb_takes_the_bound_where_maximise_does(monkeypatch):
+    """Where a step was much shortened, as at a kink. Kills: a kernel that goes on with shortened steps."""
+    sim = mf.make_moe(1000, 8, 4, activation="relu", noise_std=0.05, intercept=1.0, random_state=10)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("relu"))
+    start = make_start("random", design, 4, np.random.default_rng(10))
+    one = climb(design, start, Objective(), max_iter=30, tol=1e-9)
+    other = maximise(design, start, Objective(), max_iter=30, tol=1e-9, newton=False)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-12)
+    monkeypatch.setattr(em, "_SHORTENED", 0.0)
+    without = maximise(design, start, Objective(), max_iter=30, tol=1e-9, newton=False)
+    assert abs(without.history[-1] - other.history[-1]) > 1e-6 * abs(other.history[-1])   # else nothing was seen
+
+
 def test_em_ends_by_a_curvature_of_its_last_place(monkeypatch):
     """Kills: an end where an old curvature of the gate, which is too large, promises less than there is."""
     rng = np.random.default_rng(0)
