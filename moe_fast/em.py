@@ -8,7 +8,7 @@ pass judges the step, which is shortened until it is no fall.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,32 +17,29 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
-from .information import flat, gradient, hessian, moved, scales
+from .information import gradient, hessian, moved, scales
 from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
+from .pace import NEWTON_PARAMETERS, Pace, StepKind, gate_serves
+from .quasi_newton import QuasiNewton
 
-__all__ = ["GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "maximise", "overall_line"]
+__all__ = [
+    "GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "climbs_by_quasi_newton", "maximise",
+    "overall_line",
+]
 
 FloatArray = NDArray[np.float64]
 
 _HALVINGS = _em.HALVINGS    # of a step, past which no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _FLAT = 1e-7             # promised gain a row that is none if no step has any of it, as where an expert saturates
-_SLOW = 0.9              # gain over the gain before, above which EM's steps are extrapolated
-_FIRST_LEAP = 8.0        # longest extrapolation at first, in EM steps; four times as long after each that went so far
-_NEAR = 1e-2             # gain per row below which EM's rate can be told and Newton's method may be tried
-NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM goes on alone
-_CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
-_CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
-_GATE_SERVES = 5         # iterations that a curvature of the gate serves, at most
-_E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
+_NEWTON_TRIES, _QUASI_NEWTON_TRIES = 2, 4    # lengths of their steps
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
 _CALL = 1 << 26          # multiplications of a call of the kernel: well below 0.1 s, so that Python sees Ctrl-C
 _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iterations each time
 _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
-_SHORTENED = _em.SHORTENED   # part of a step, below which the kink of a ReLU expert is in its way
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -117,6 +114,7 @@ def maximise(
     max_iter: int,
     tol: float,
     newton: bool = True,
+    quasi_newton: bool = False,
     smallest_noise: float = 0.0,
     callback: Callable[[State], object] | None = None,
 ) -> Outcome:
@@ -134,7 +132,9 @@ def maximise(
     tol : float
         On the gain per unit of weight, and on the gain that each block's gradient and curvature promise.
     newton : bool
-        Whether Newton's method may take over where EM is slow.
+        Whether Newton's method, and quasi-Newton steps, may take over where EM is slow.
+    quasi_newton : bool
+        Whether quasi-Newton steps may, if Newton's method may not.
     smallest_noise : float
         An expert whose noise falls below has collapsed, and the run ends there.
     callback : callable, optional
@@ -146,7 +146,9 @@ def maximise(
         The objective never falls from one iteration to the next, but for rounding.
     """
     weight = design.rows.total_weight
-    pace = _Pace(design, start, objective, tol * weight, newton, curvature)
+    pace = Pace(
+        design, start, objective, tol * weight, newton=newton, quasi_newton=newton or quasi_newton, curvature=curvature
+    )
     current = _evaluate(design, start, objective, pace.want)
     current.history.append(current.objective)
     if current.objective == -math.inf:   # a custom activation that overflows there: no place to climb from
@@ -179,23 +181,31 @@ def maximise(
                 current.converged = True
                 break
             pace.gate_steps_left = 0   # an old curvature may promise too little
-        pace.after(iteration, gain, step, current.parameters)
+        pace.after(iteration, gain, step.promise, current.sums, current.parameters)
     current.curvature = pace.curvature
     return current
 
 
+def climbs_by_quasi_newton(design: Design, n_experts: int) -> bool:
+    """Whether `climb` makes quasi-Newton steps if it may: where passes are long, and gradients do not jump."""
+    return not design.is_brief(n_experts) and design.activation.code != Code.LEAKY_RELU
+
+
 def climb(
     design: Design, start: Parameters, objective: Objective, *, max_iter: int, tol: float,
-    callback: Callable[[State], object] | None = None,
+    quasi_newton: bool = False, callback: Callable[[State], object] | None = None,
 ) -> Outcome:
-    """EM iterations alone, as `maximise` with ``newton=False``: the same steps, for starts on few rows.
+    """EM iterations, as `maximise` with ``newton=False``: the same steps, for starts on few rows.
 
     Where passes are short, many of them are one call of the kernel, and the callback is asked between calls. Where the
     kernel's step gains at no length, as at a kink, a few are handed over a few times; then the run ends early.
     Arguments and result are those of `maximise`.
     """
     if not (design.is_brief(start.n_experts) and objective.move_experts):
-        return maximise(design, start, objective, max_iter=max_iter, tol=tol, newton=False, callback=callback)
+        return maximise(
+            design, start, objective, max_iter=max_iter, tol=tol, newton=False, quasi_newton=quasi_newton,
+            callback=callback,
+        )
     weight = design.rows.total_weight
     serves = gate_serves(start.n_experts)   # a call begins with a new curvature
     most = serves * max(1, _CALL // (serves * design.pass_work(start.n_experts)))
@@ -239,27 +249,25 @@ class _Step:
     at: Callable[[float], Parameters]
     promise: float
     n_tries: int = _HALVINGS   # the whole step, its half, its quarter, ...
-    length: float = 0.0        # in EM steps, if it extrapolates them
 
 
 def _next_step(
-    design: Design, current: Outcome, objective: Objective, pace: _Pace, smallest_noise: float
+    design: Design, current: Outcome, objective: Objective, pace: Pace, smallest_noise: float
 ) -> tuple[Outcome, _Step | None]:
     """The step that `pace` chooses, and the current place with the sums that step was made from."""
-    if not pace.use_newton:
+    if pace.kind is StepKind.EM:
         if pace.lacks_sums(current.sums):
             current = _with_sums(design, current, objective, pace.want)
             pace.bound_changed = False
         pace.take_gate_gram(current.sums)
-        leap = pace.leap()
-        if leap is not None:
-            return current, leap
         pace.gate_steps_left -= 1
         return current, _em_step(current, objective, design, smallest_noise, pace.gate_gram)
-    pace.gate_steps_left = 0
+    if pace.kind is StepKind.QUASI_NEWTON:
+        pace.take_metric(current.sums, current.parameters)
+        return current, _step_along(current, objective, pace.quasi, _QUASI_NEWTON_TRIES)
     if pace.curvature is not None:
-        step = _newton_step(current, objective, pace.curvature)
-        if pace.still_good(step):
+        step = _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
+        if pace.still_good(step.promise):
             return current, step
     current = _with_sums(design, current, objective, _em.INFORMATION | pace.precision)
     pace.take_curvature(
@@ -267,7 +275,7 @@ def _next_step(
             hessian(current.sums, current.parameters, objective), scales(current.sums, current.parameters, objective)
         )
     )
-    return current, None if pace.curvature is None else _newton_step(current, objective, pace.curvature)
+    return current, None if pace.curvature is None else _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
 
 
 def _em_step(
@@ -300,15 +308,6 @@ def _em_step(
         )
 
     return _Step(at, promise)
-
-
-def gate_serves(n_experts: int) -> int:
-    """Iterations of EM that one curvature of the gate serves.
-
-    It is k (k - 1) / 2 Grams, which is most of a pass with several experts, and changes little in a step; but where a
-    gate comes to separate, which takes up to twice as many iterations for it.
-    """
-    return min(max(n_experts - 1, 1), _GATE_SERVES)
 
 
 def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray) -> FloatArray:
@@ -359,52 +358,21 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
     return 0.5 * float(np.sum(weight * (u - 1.0 - np.log(u))))
 
 
-def _newton_step(current: Outcome, objective: Objective, curvature: Curvature) -> _Step:
-    """Newton's step on the log-likelihood itself, in (experts, gate, log noise_std)."""
+def _step_along(current: Outcome, objective: Objective, curvature: Curvature | QuasiNewton, n_tries: int) -> _Step:
+    """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit."""
     parameters = current.parameters
     slope = gradient(current.sums, parameters, objective)
     direction = curvature.direction(slope)
 
-    return _Step(_along(parameters, objective, direction), 0.5 * float(direction @ slope), n_tries=2)
-
-
-def _along(parameters: Parameters, objective: Objective, move: FloatArray) -> Callable[[float], Parameters]:
-    """The parameters at a fraction of a move in the order of `gradient`, the gate within its limit."""
-
     def at(t: float) -> Parameters:
-        there = moved(parameters, objective, t * move)
+        there = moved(parameters, objective, t * direction)
         return replace(there, gate=_limit_gate(there.gate))
 
-    return at
-
-
-def _leap(trail: Sequence[Parameters], objective: Objective, longest: float) -> _Step | None:
-    """Extrapolation of two EM steps: SQUAREM, scheme S3 of Varadhan and Roland (2008). None if it would go no further.
-
-    With r and v the first and second differences of the three points, the point at length a is
-    first + 2 a r + a^2 v, a = |r| / |v|: a = 1 is where the second step ended.
-    """
-    noise_std = trail[-1].noise_std
-    first, second, third = (   # experts in units of their noise, comparable with the gate
-        flat(replace(parameters, expert=parameters.expert / noise_std[:, np.newaxis]), objective)
-        for parameters in trail
-    )
-    r = second - first
-    v = (third - second) - r
-    bend = float(np.linalg.norm(v))
-    length = min(float(np.linalg.norm(r)) / bend, longest) if bend > 0.0 else longest
-    if not length > 1.0:
-        return None
-    move = (2.0 * length - 2.0) * r + (length**2 - 1.0) * v
-    if objective.move_experts:
-        size = trail[-1].expert.size
-        move[:size] *= np.repeat(noise_std, trail[-1].expert.shape[1])
-
-    return _Step(_along(trail[-1], objective, move), math.inf, n_tries=1, length=length)
+    return _Step(at, 0.5 * float(direction @ slope), n_tries)
 
 
 def _line_search(
-    design: Design, current: Outcome, step: _Step, objective: Objective, pace: _Pace
+    design: Design, current: Outcome, step: _Step, objective: Objective, pace: Pace
 ) -> Outcome | None:
     """The whole step if the objective does not fall, else the first of its half, quarter, ... that gains.
 
@@ -436,156 +404,6 @@ def _with_sums(design: Design, current: Outcome, objective: Objective, want: int
     """The same place, with other sums."""
     fresh = _evaluate(design, current.parameters, objective, want)
     return replace(current, sums=fresh.sums)
-
-
-class _Pace:
-    """Which step comes next: EM's, or Newton's where it is expected to save time.
-
-    A Newton step needs the Hessian, many times the work of a gradient; but near the maximum one Hessian serves several
-    steps (the chord method), even one from a sample of the rows.
-    """
-
-    def __init__(
-        self, design: Design, start: Parameters, objective: Objective, goal: float, newton: bool,
-        curvature: Curvature | None,
-    ) -> None:
-        k = start.n_experts
-        n_free = start.gate.size + (start.expert.size + k if objective.move_experts else 0)
-        # Curvatures are what steps are made of, not what judges them: those of float32 rows need no more digits.
-        self.precision = _em.SINGLE if design.is_single else 0
-        self.newton_allowed = newton and n_free <= NEWTON_PARAMETERS
-        self.has_kinks = design.activation.code == Code.LEAKY_RELU
-        em_work = _E_STEP_WORK + k + 0.5 * k * (k - 1) / gate_serves(k)
-        newton_work = 2 * (_E_STEP_WORK + k * (2 * k - 1)) + _CHORDS * _E_STEP_WORK
-        self.worth = newton_work / em_work
-        self.goal = goal
-        self.weight = design.rows.total_weight
-        self.use_newton = curvature is not None and self.newton_allowed
-        self.newton_tried = False    # with a curvature of its own
-        self.curvature = curvature if self.use_newton else None
-        self.promise = math.inf     # of the last step taken with that curvature
-        self.fresh = False          # whether it was taken at the current place
-        self.fraction = 1.0         # of the last step
-        self.majorise = False
-        self.bound_changed = False
-        self.gate_gram: FloatArray = np.empty(0)    # the curvature that EM steps the gate by
-        self.gate_is_fresh = False                  # whether it is that of the current place
-        self.gate_steps_left = 0                     # steps that it may serve yet
-        self.gate_serves = gate_serves(k)
-        self.last_gain = math.inf
-        self.iteration = 0
-        self.wait_until = 0
-        self.patience = 4
-        self.objective = objective
-        self.leaps_allowed = newton
-        self.trail = [start]        # where EM went, step by step
-        self.rate = 0.0             # of its last two gains
-        self.leaping = False
-        self.longest_leap = _FIRST_LEAP
-
-    @property
-    def want(self) -> int:
-        """The sums that the next step needs."""
-        if self.use_newton:
-            return 0
-        return (
-            self.precision
-            | (_em.EXPERT_GRAM if self.objective.move_experts else 0)
-            | (_em.GATE_GRAM if self.gate_steps_left == 0 or self.leaping else 0)
-            | (_em.MAJORISED if self.majorise else 0)
-        )
-
-    def lacks_sums(self, sums: Sums) -> bool:
-        """Whether something that an EM step needs was not summed."""
-        lacks_expert = self.objective.move_experts and not hasattr(sums, "expert_gram")
-        lacks_gate = self.gate_steps_left == 0 and not hasattr(sums, "gate_gram")
-        return lacks_expert or lacks_gate or self.bound_changed
-
-    @property
-    def is_of_its_place(self) -> bool:
-        """Whether the last step's curvature was that of where it began, as far as it is the gate's."""
-        return self.use_newton or self.gate_is_fresh
-
-    def take_gate_gram(self, sums: Sums) -> None:
-        """The gate's curvature of this place, if it was summed; else an earlier one serves on."""
-        self.gate_is_fresh = hasattr(sums, "gate_gram")
-        if self.gate_is_fresh:
-            self.gate_gram, self.gate_steps_left = sums.gate_gram, self.gate_serves
-
-    def leap(self) -> _Step | None:
-        """An extrapolation, where EM's last steps were two slow ones."""
-        self.leaping = False
-        if not (self.leaps_allowed and len(self.trail) == 3 and self.rate > _SLOW):
-            return None
-        step = _leap(self.trail, self.objective, self.longest_leap)
-        self.leaping = step is not None
-        return step
-
-    def still_good(self, step: _Step) -> bool:
-        """Whether a curvature from elsewhere still brings the promise down fast."""
-        assert self.curvature is not None
-        return self.fresh or (self.curvature.definite and step.promise < _CHORD_RATE * self.promise)
-
-    def take_curvature(self, curvature: Curvature | None) -> None:
-        self.curvature, self.fresh, self.promise = curvature, True, math.inf
-
-    def fall_back(self) -> bool:
-        """After a step that gained nothing: the kind to try in its place; False if none is left.
-
-        An extrapolation gives way to an EM step, an old curvature to that of this place, Newton's method to EM for a
-        while, longer each time. At the kink of a ReLU expert a Gauss-Newton step gains at no length; there a curvature
-        that bounds the sum of squares from above takes its place.
-        """
-        if self.leaping:
-            self.trail = self.trail[-1:]
-            self.longest_leap = max(_FIRST_LEAP, 0.25 * self.longest_leap)
-            return True
-        if self.use_newton and self.curvature is not None and not self.fresh:
-            self.curvature = None
-            return True
-        if self.use_newton:
-            self.use_newton, self.curvature = False, None
-            self.wait_until = self.iteration + self.patience
-            self.patience *= 2
-            self.last_gain = math.inf
-            return True
-        if not self.gate_is_fresh:
-            self.gate_steps_left = 0
-            return True
-        if self.has_kinks and not self.majorise:
-            self.take_bound()
-            return True
-        if self.newton_allowed and not self.newton_tried:   # EM alone may stall beside a better point
-            self.use_newton = self.newton_tried = True
-            return True
-        return False
-
-    def take_bound(self) -> None:
-        """From the next step on."""
-        self.majorise = self.bound_changed = True
-        self.gate_steps_left = 0
-
-    def after(self, iteration: int, gain: float, step: _Step, reached: Parameters) -> None:
-        """Take note of a step that was taken, and decide whether Newton's method is to make the next."""
-        self.iteration = iteration
-        self.promise, self.fresh = step.promise, False
-        if step.length:
-            if step.length == self.longest_leap:
-                self.longest_leap *= 4.0
-            self.trail, self.last_gain = [reached], math.inf
-            return
-        if self.has_kinks and not self.majorise and not self.use_newton and self.fraction < _SHORTENED:
-            self.take_bound()
-        self.trail = [reached] if self.use_newton else [*self.trail[-2:], reached]
-        previous, self.last_gain = self.last_gain, gain
-        self.rate = gain / previous if previous > 0.0 else 0.0
-        if self.use_newton or not self.newton_allowed or iteration < self.wait_until:
-            return
-        if not (self.goal < gain < _NEAR * self.weight and 0.0 < previous < math.inf):
-            return
-        rate = min(gain / previous, 0.9999)   # gains that grow are a saddle on the way
-        self.use_newton = math.log(self.goal / gain) / math.log(rate) > self.worth
-        self.newton_tried = self.newton_tried or self.use_newton
 
 
 def overall_line(design: Design) -> tuple[FloatArray, float]:

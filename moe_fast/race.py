@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .design import Design, Parameters
-from .em import climb, maximise
+from .em import climb, climbs_by_quasi_newton, maximise
 from .starts import enlarge, log_density, make_start, may_be_better, moves_for, portfolio
 from .task import Chase, Start, Task
 
@@ -23,6 +23,7 @@ __all__ = ["default_starts", "race"]
 
 _SHORT_ITER = 25          # EM iterations before a start is judged
 _SHORT_ITER_OF_LITTLE = 60    # where an iteration takes microseconds
+_SHORT_ITER_OF_MUCH = 50      # where most of them are quasi-Newton steps, of a fraction of an EM iteration's work
 _LITTLE = 1 << 19         # multiplications of such a pass, at most
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on, with Newton's method
@@ -119,6 +120,8 @@ class _Field:
         self.objective = task.objective(barrier=task.barrier(design))
         is_little = design.pass_work(task.n_experts) < _LITTLE
         self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else _SHORT_ITER
+        if climbs_by_quasi_newton(design, task.n_experts):
+            self.short_iter = _SHORT_ITER_OF_MUCH
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
@@ -252,7 +255,9 @@ class _Field:
         task, weight = self.task, self.design.rows.total_weight
         chase = Chase(self.to_beat * weight, task.out_of_time)
         run = maximise if newton else climb
-        outcome = run(self.design, start.parameters, self.objective, max_iter=max_iter, tol=tol, callback=chase)
+        outcome = run(
+            self.design, start.parameters, self.objective, max_iter=max_iter, tol=tol, quasi_newton=True, callback=chase
+        )
         start.parameters = outcome.parameters
         start.keep(outcome.curvature, self.design)
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
-from moe_fast import _em, em, reference
+from moe_fast import _em, em, pace, reference
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.em import climb, maximise, overall_line
@@ -150,56 +150,25 @@ def test_em_alone_ends_where_newton_does():
     assert by_newton.n_iter < by_em.n_iter / 3
 
 
-@pytest.mark.parametrize("noise", ["per_expert", "shared", "held"])
-def test_a_leap_lands_on_the_limit_of_a_geometric_way(noise):
-    """Kills: a wrong factor of r or v; units of y among the experts; a noise that is not extrapolated in its log."""
-    rng = np.random.default_rng(1)
-    scale = np.array([1e-3, 10.0, 2.0])
-    limit = Parameters(rng.standard_normal((3, 4)) * scale[:, None], rng.standard_normal((2, 5)), scale)
-    way = Parameters(rng.standard_normal((3, 4)) * scale[:, None], rng.standard_normal((2, 5)), np.zeros(3))
-    of_noise = {"per_expert": np.array([0.1, -0.2, 0.3]), "shared": np.full(3, 0.2), "held": np.zeros(3)}[noise]
-    objective = Objective(limit.noise_std if noise == "held" else noise)
-
-    def after(n):
-        left = 0.9**n
-        return Parameters(
-            limit.expert + left * way.expert, limit.gate + left * way.gate, limit.noise_std * np.exp(left * of_noise)
-        )
-
-    trail = [after(n) for n in range(3)]
-    step = em._leap(trail, objective, longest=100.0)
-    assert step.length == pytest.approx(10.0, rel=1e-9)   # 1 / (1 - 0.9)
-    reached = step.at(1.0)
-    for name in ("expert", "gate", "noise_std"):
-        np.testing.assert_allclose(getattr(reached, name), getattr(limit, name), rtol=1e-8)
-    assert em._leap(trail, objective, longest=3.0).length == 3.0
-    assert em._leap([trail[2], trail[0], trail[1]], objective, longest=100.0) is None   # that turns back
-
-
-def test_a_leaps_length_knows_no_units_of_y():
-    """Kills: experts compared with the gate in the units of y."""
-    rng = np.random.default_rng(2)
-    expert, gate = rng.standard_normal((2, 4)), rng.standard_normal((1, 5))
-
-    def length(unit):   # experts and gate go at different paces
-        return em._leap(
-            [Parameters(unit * 0.5**n * expert, 0.9**n * gate, np.full(2, unit)) for n in range(3)],
-            Objective(), longest=100.0,
-        ).length
-
-    assert length(1000.0) == pytest.approx(length(1.0), rel=1e-9)
-
-
-def test_leaps_save_passes_and_end_where_em_does(monkeypatch):
-    """Kills: leaps that are never made, or are taken though the objective falls."""
-    # Seed 1 is no test: without leaps Newton's method happens to take over at once.
+def test_quasi_newton_steps_save_passes_and_end_where_em_does(monkeypatch):
+    """Kills: steps that are never made, or are taken though the objective falls."""
     sim = mf.make_moe(n_samples=4000, n_features=10, n_experts=3, noise_std=1.0, random_state=2)
-    fitted = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
-    monkeypatch.setattr(em, "_SLOW", np.inf)
-    without = mf.fit_em(sim.X, sim.y, 3, init="kmeans", random_state=1)
-    assert fitted.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-4)
-    assert fitted.n_passes < 0.75 * without.n_passes
-    assert np.diff(fitted.history).min() > -1e-9 * abs(fitted.log_likelihood)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = make_start("partition", design, 3, np.random.default_rng(0))
+
+    def run(quasi_newton):
+        design.rows.reads.n_rows = 0
+        end = maximise(
+            design, start, Objective(), max_iter=5000, tol=1e-12, newton=False, quasi_newton=quasi_newton
+        )
+        return end, design.rows.reads.n_rows / 4000
+
+    (fast, few), (slow, many) = run(True), run(False)
+    assert fast.converged
+    assert slow.converged
+    assert fast.objective == pytest.approx(slow.objective, abs=1e-5)
+    assert few < 0.4 * many
+    assert np.diff(fast.history).min() > -1e-9 * abs(fast.objective)
 
 
 def test_a_gate_without_curvature_moves_no_further_than_its_limit():
@@ -570,7 +539,7 @@ def test_a_climb_takes_the_bound_where_maximise_does(monkeypatch):
     one = climb(design, start, Objective(), max_iter=30, tol=1e-9)
     other = maximise(design, start, Objective(), max_iter=30, tol=1e-9, newton=False)
     np.testing.assert_allclose(one.history, other.history, rtol=1e-12)
-    monkeypatch.setattr(em, "_SHORTENED", 0.0)
+    monkeypatch.setattr(pace, "_SHORTENED", 0.0)
     without = maximise(design, start, Objective(), max_iter=30, tol=1e-9, newton=False)
     assert abs(without.history[-1] - other.history[-1]) > 1e-6 * abs(other.history[-1])   # else nothing was seen
 
@@ -583,9 +552,9 @@ def test_em_ends_by_a_curvature_of_its_last_place(monkeypatch):
     y = np.einsum("ij,ij->i", X, rng.standard_normal((4, 5))[labels]) + 0.1 * rng.standard_normal(600)
     design = Design(Rows.check(X, y), get_activation("linear"))
     start = replace(make_start("kmeans", design, 4, rng), gate=np.zeros((3, 6)))
-    fresh, take = [], em._Pace.take_gate_gram
+    fresh, take = [], em.Pace.take_gate_gram
     monkeypatch.setattr(
-        em._Pace, "take_gate_gram", lambda self, sums: take(self, sums) or fresh.append(self.gate_is_fresh)
+        em.Pace, "take_gate_gram", lambda self, sums: take(self, sums) or fresh.append(self.gate_is_fresh)
     )
     outcome = maximise(design, start, Objective(), max_iter=1000, tol=1e-6, newton=False)
     assert outcome.converged
