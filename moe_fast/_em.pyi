@@ -13,6 +13,15 @@ HALVINGS: int
 TINY_NOISE: float
 NO_ROWS: float
 SHORTENED: float
+NEAR: float
+SLOW: float
+METRIC_SERVES: int
+PATIENCE: int
+QUASI_NEWTON_TRIES: int
+PAIRS: int
+RIDGE: float
+CURVED: float
+WIDEST: float
 LAST_ITERATION: int
 CONVERGED: int
 HANDED_OVER: int
@@ -78,14 +87,17 @@ def em_climb(
     barrier: float,
     gate_limit: float,
     gate_serves: int,
+    quasi_newton: bool,
     dependent: float,
     goal: float,
     rounding: float,
     history: NDArray[float64],
     sums: NDArray[float64],
     systems: NDArray[float64],
+    memory: NDArray[float64],
     work: NDArray[float64],
     n_threads: int,
 ) -> tuple[int, int, int, int]: ...
+def memory_size(n_experts: int, p: int, q: int) -> int: ...
 def vector_exp(x: NDArray[float64], out: NDArray[float64]) -> None: ...
 def vector_log(x: NDArray[float64], out: NDArray[float64]) -> None: ...

@@ -229,7 +229,8 @@ class Design:
         return is_short and largest <= SMALL_SYSTEM and self.activation.code != Code.CUSTOM
 
     def climb(
-        self, start: Parameters, objective: Objective, max_iter: int, gate_serves: int, **limits: float
+        self, start: Parameters, objective: Objective, max_iter: int, gate_serves: int, quasi_newton: bool,
+        **limits: float,
     ) -> tuple[Parameters, FloatArray, Sums, int]:
         """EM iterations in one call of the kernel, for a design that `is_brief`.
 
@@ -239,7 +240,7 @@ class Design:
         history : ndarray
             The objective before the first iteration and after each.
         sums : Sums
-            Of the last pass, without the gate's curvature.
+            Of the last pass, without curvatures.
         ended : int
             `_em.LAST_ITERATION`, `_em.CONVERGED` or `_em.HANDED_OVER`.
         """
@@ -250,17 +251,18 @@ class Design:
         places[0] = flat
         largest = max(self.n_columns, start.gate.size)
         history, sums = np.empty(max_iter + 1), np.empty((2, size))
+        memory = np.empty(_em.memory_size(k, self.n_columns, self.n_gate_columns) if quasi_newton else 0)
         n_iter, ended, last, n_passes = _em.em_climb(
             rows.X, self.Z, rows.y, rows.weight, self.standard, self.gate_standard, self.fit_intercept,
             self.gate_intercept, self.activation.code, self.activation.slope, places, k,
             objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], gate_serves,
-            DEPENDENT, limits["goal"], limits["rounding"], history, sums, np.empty(2 * largest * largest + largest),
-            work, n_threads,
+            quasi_newton, DEPENDENT, limits["goal"], limits["rounding"], history, sums,
+            np.empty(2 * largest * largest + largest), memory, work, n_threads,
         )
         rows.reads.n_rows += n_passes * rows.n_samples
         expert, gate, noise_std = np.split(places[0], [start.expert.size, start.expert.size + start.gate.size])
         parameters = Parameters(expert.reshape(start.expert.shape), gate.reshape(start.gate.shape), noise_std)
-        of_every_pass = {name: part for name, part in parts.items() if name != "gate_gram"}
+        of_every_pass = {name: part for name, part in parts.items() if not name.endswith("_gram")}
         return parameters, history[: n_iter + 1], _named(sums[last], of_every_pass), ended
 
     def _work_per_row(self, n_experts: int) -> int:

@@ -20,12 +20,11 @@ from .design import Design, Parameters, Sums
 from .information import gradient, hessian, moved, scales
 from .linalg import Curvature, lower_pairs, solve_normal_equations
 from .objective import Objective
-from .pace import NEWTON_PARAMETERS, Pace, StepKind, gate_serves
+from .pace import NEWTON_PARAMETERS, QUASI_NEWTON_TRIES, Pace, StepKind, gate_serves, has_kinks
 from .quasi_newton import QuasiNewton
 
 __all__ = [
-    "GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "climbs_by_quasi_newton", "maximise",
-    "overall_line",
+    "GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "maximise", "overall_line",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -33,9 +32,9 @@ FloatArray = NDArray[np.float64]
 _HALVINGS = _em.HALVINGS    # of a step, past which no gain is to be had in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _FLAT = 1e-7             # promised gain a row that is none if no step has any of it, as where an expert saturates
-_NEWTON_TRIES, _QUASI_NEWTON_TRIES = 2, 4    # lengths of their steps
+_NEWTON_TRIES = 2        # lengths of a step of Newton's
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
-_CALL = 1 << 26          # multiplications of a call of the kernel: well below 0.1 s, so that Python sees Ctrl-C
+_CALL = 1 << 27          # multiplications of a call of the kernel: a tenth of a second, so that Python sees Ctrl-C
 _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iterations each time
 _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
@@ -186,11 +185,6 @@ def maximise(
     return current
 
 
-def climbs_by_quasi_newton(design: Design, n_experts: int) -> bool:
-    """Whether `climb` makes quasi-Newton steps if it may: where passes are long, and gradients do not jump."""
-    return not design.is_brief(n_experts) and design.activation.code != Code.LEAKY_RELU
-
-
 def climb(
     design: Design, start: Parameters, objective: Objective, *, max_iter: int, tol: float,
     quasi_newton: bool = False, callback: Callable[[State], object] | None = None,
@@ -207,12 +201,13 @@ def climb(
             callback=callback,
         )
     weight = design.rows.total_weight
+    quasi_newton = quasi_newton and not has_kinks(design)
     serves = gate_serves(start.n_experts)   # a call begins with a new curvature
     most = serves * max(1, _CALL // (serves * design.pass_work(start.n_experts)))
     parameters, history, n_handed_over = start, [-math.inf], 0
     while True:
         parameters, values, sums, ended = design.climb(
-            parameters, objective, min(max_iter + 1 - len(history), most), serves,
+            parameters, objective, min(max_iter + 1 - len(history), most), serves, quasi_newton,
             gate_limit=GATE_LIMIT, goal=tol * weight, rounding=_ROUNDING,
         )
         history[-1:] = values.tolist()
@@ -264,7 +259,7 @@ def _next_step(
         return current, _em_step(current, objective, design, smallest_noise, pace.gate_gram)
     if pace.kind is StepKind.QUASI_NEWTON:
         pace.take_metric(current.sums, current.parameters)
-        return current, _step_along(current, objective, pace.quasi, _QUASI_NEWTON_TRIES)
+        return current, _step_along(current, objective, pace.quasi, QUASI_NEWTON_TRIES)
     if pace.curvature is not None:
         step = _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
         if pace.still_good(step.promise):

@@ -17,21 +17,22 @@ from .linalg import Curvature
 from .objective import Objective
 from .quasi_newton import Metric, QuasiNewton
 
-__all__ = ["NEWTON_PARAMETERS", "Pace", "StepKind", "gate_serves"]
+__all__ = ["NEWTON_PARAMETERS", "QUASI_NEWTON_TRIES", "Pace", "StepKind", "gate_serves", "has_kinks"]
 
 FloatArray = NDArray[np.float64]
 
 NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM and quasi-Newton steps go on alone
-_NEAR = 1e-2             # gain per row below which EM's rate can be told
-_SLOW = 0.7              # gain over the gain before, above which quasi-Newton steps take over
-_METRIC_SERVES = 10      # quasi-Newton steps that a curvature of EM serves
+_NEAR = _em.NEAR         # gain per row below which EM's rate can be told
+_SLOW = _em.SLOW         # gain over the gain before, above which quasi-Newton steps take over
+_METRIC_SERVES = _em.METRIC_SERVES   # quasi-Newton steps that a curvature of EM serves
+QUASI_NEWTON_TRIES = _em.QUASI_NEWTON_TRIES   # lengths of such a step
 _LAP = 5                 # of their gains, which tell their rate: one alone says little
 _CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
 _CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
 _GATE_SERVES = 5         # EM steps that a curvature of the gate serves, at most
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
 _SHORTENED = _em.SHORTENED   # part of a step, below which the kink of a ReLU expert is in its way
-_PATIENCE = 4            # EM steps after another kind that failed, twice as many each time
+_PATIENCE = _em.PATIENCE     # EM steps after another kind that failed, twice as many each time
 
 
 class StepKind(Enum):
@@ -49,6 +50,11 @@ def gate_serves(n_experts: int) -> int:
     gate comes to separate, which takes up to twice as many iterations for it.
     """
     return min(max(n_experts - 1, 1), _GATE_SERVES)
+
+
+def has_kinks(design: Design) -> bool:
+    """Whether gradients jump, so that their differences tell no curvature."""
+    return design.activation.code == Code.LEAKY_RELU
 
 
 class Pace:
@@ -80,8 +86,8 @@ class Pace:
         # Curvatures are what steps are made of, not what judges them: those of float32 rows need no more digits.
         self.precision = _em.SINGLE if design.is_single else 0
         self.newton_allowed = newton and n_free <= NEWTON_PARAMETERS
-        self.has_kinks = design.activation.code == Code.LEAKY_RELU
-        self.quasi_newton_allowed = quasi_newton and not self.has_kinks   # where gradients jump they tell no curvature
+        self.has_kinks = has_kinks(design)
+        self.quasi_newton_allowed = quasi_newton and not self.has_kinks
         self.newton_work = 2 * (_E_STEP_WORK + k * (2 * k - 1)) + _CHORDS * _E_STEP_WORK
         self.em_work = _E_STEP_WORK + k + 0.5 * k * (k - 1) / gate_serves(k)
         self.goal = goal

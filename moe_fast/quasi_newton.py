@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from . import _em
 from .design import Parameters, Sums
 from .linalg import lower_pairs
 from .objective import Objective
@@ -22,10 +23,10 @@ __all__ = ["Metric", "QuasiNewton"]
 
 FloatArray = NDArray[np.float64]
 
-_PAIRS = 8          # steps whose gradients are remembered
-_RIDGE = 1e-9       # of each curvature, so that columns that depend on others do no harm
-_CURVED = 1e-8      # of a step's promise: less curvature than that along it is none, or is that of a saddle
-_WIDEST = 20.0      # most that a step is lengthened over EM's
+_PAIRS = _em.PAIRS      # steps whose gradients are remembered
+_RIDGE = _em.RIDGE      # of each curvature, so that columns that depend on others do no harm
+_CURVED = _em.CURVED    # of a step's promise: less curvature than that along it is none, or is that of a saddle
+_WIDEST = _em.WIDEST    # most that a step is lengthened over EM's
 
 
 class Metric:

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .design import Design, Parameters
-from .em import climb, climbs_by_quasi_newton, maximise
+from .em import climb, maximise
+from .pace import has_kinks
 from .starts import enlarge, log_density, make_start, may_be_better, moves_for, portfolio
 from .task import Chase, Start, Task
 
 __all__ = ["default_starts", "race"]
 
-_SHORT_ITER = 25          # EM iterations before a start is judged
+_SHORT_ITER = 50          # iterations before a start is judged: EM's, and where it creeps quasi-Newton steps
+_SHORT_ITER_WITH_KINKS = 25   # all EM's
 _SHORT_ITER_OF_LITTLE = 60    # where an iteration takes microseconds
-_SHORT_ITER_OF_MUCH = 50      # where most of them are quasi-Newton steps, of a fraction of an EM iteration's work
 _LITTLE = 1 << 19         # multiplications of such a pass, at most
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on, with Newton's method
@@ -119,9 +120,8 @@ class _Field:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
         is_little = design.pass_work(task.n_experts) < _LITTLE
-        self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else _SHORT_ITER
-        if climbs_by_quasi_newton(design, task.n_experts):
-            self.short_iter = _SHORT_ITER_OF_MUCH
+        usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else _SHORT_ITER
+        self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else usual
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []

@@ -9,7 +9,7 @@ block order: same bits for every n_threads.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, fabs, isfinite, log, sqrt
+from libc.math cimport INFINITY, exp, fabs, isfinite, log, sqrt
 from libc.string cimport memset
 
 ctypedef fused floating:
@@ -252,9 +252,33 @@ cdef double LEAST_SHARE = 1e-12
 cdef double MUCH_SHORTENED = 0.1
 HALVINGS, TINY_NOISE, NO_ROWS, SHORTENED = MOST_HALVINGS, LEAST_NOISE, LEAST_SHARE, MUCH_SHORTENED
 
+# Rules of quasi-Newton steps that pace and quasi_newton share; said there.
+cdef double NEAR_ENOUGH = 1e-2
+cdef double SLOW_RATE = 0.7
+cdef int METRIC_STEPS = 10, EM_STEPS_AFTER = 4, QUASI_TRIES = 4, MOST_PAIRS = 8
+cdef double RIDGE_PART = 1e-9, LEAST_CURVED = 1e-8, WIDEST_STEP = 20.0
+NEAR, SLOW, METRIC_SERVES, PATIENCE = NEAR_ENOUGH, SLOW_RATE, METRIC_STEPS, EM_STEPS_AFTER
+QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, MOST_PAIRS, RIDGE_PART, LEAST_CURVED, WIDEST_STEP
+
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
     double barrier, gate_limit, dependent
+
+# quasi_newton.QuasiNewton, over memory of the caller's: (experts, gate, log noise_std) are `size` numbers.
+ctypedef struct quasi_memory:
+    Py_ssize_t size, n_pairs
+    bint has_last, has_metric
+    double length
+    double *steps        # (MOST_PAIRS + 1, size), oldest first; the last is for one that is weighed
+    double *changes
+    double *curved       # (MOST_PAIRS + 1,)
+    double *last_place   # (size,)
+    double *last_slope
+    double *slope
+    double *move
+    double *place
+    double *factors      # of the metric: (k, p, p), (m, m), lower triangles
+    double *scale        # (size,): roots of its diagonal; of the noise, the curvature itself
 
 
 def em_climb(
@@ -275,20 +299,22 @@ def em_climb(
     double barrier,
     double gate_limit,
     Py_ssize_t gate_serves,                # iterations that one curvature of the gate serves
+    bint quasi_newton,                     # whether quasi-Newton steps may be made; not of experts with kinks
     double dependent,                      # of a solve, as in solve.h
     double goal,                           # gain, and promised gain, that end it
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
     double[::1] history,                   # OUT  (max_iter + 1,): objective before the first iteration, after each
-    double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; gate_gram may be zeros
+    double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; Grams may be zeros
     double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1);
                                            #      holds the gate's curvature from one iteration to the next
+    double[::1] memory,                    # WORK (memory_size(...),) if quasi_newton
     double[::1] work,                      # WORK (work_size(...),)
     int n_threads,
 ):
-    """EM iterations, one after the other: what em.maximise does with newton=False, with no Python between passes.
+    """Iterations, one after the other: what em.maximise does with newton=False, with no Python between passes.
 
     Returns how many there were, how they ended, which row of `sums` holds those of the last one, and the number of
-    passes. HANDED_OVER: the step gained at no length, and em.maximise is to go on. Where a system is singular, the
+    passes. HANDED_OVER: EM's step gained at no length, and em.maximise is to go on. Where a system is singular, the
     step is one of its solutions, not that of least norm.
     """
     cdef em_problem s = _problem(
@@ -297,7 +323,14 @@ def em_climb(
     )
     cdef em_layout o = em_layout_of(&s)
     cdef em_problem light = s    # a pass without the gate's curvature, whose place among the sums stays zero
-    light.want = WANT_EXPERT_GRAM
+    cdef em_problem lightest = s    # for the gradient alone
+    light.want, lightest.want = WANT_EXPERT_GRAM, 0
+    cdef em_problem *asked
+    cdef quasi_memory quasi
+    cdef bint leaping = False
+    cdef int metric_steps_left = 0, n_tries
+    cdef Py_ssize_t no_leap_until = 0, leap_patience = EM_STEPS_AFTER, n_gains = 0
+    cdef double gain = 0.0, last_gain = 0.0
     cdef bint fresh = True, next_fresh, again
     cdef bint has_kinks = activation == ACTIVATION_LEAKY_RELU, majorise = False, majorised = False
     cdef Py_ssize_t served = 0
@@ -312,6 +345,8 @@ def em_climb(
     cdef double *there = &sums[1, 0]
     cdef double value, proposed = 0.0, promise, fraction, least, slack
     cdef int ended = CLIMB_LAST
+    if quasi_newton:
+        quasi = _memory(&o, &rules, n_experts, &memory[0])
     with nogil:
         value = _value(&s, &o, &rules, at, here, &work[0], n_threads)
         history[0] = value
@@ -319,27 +354,47 @@ def em_climb(
             ended = CLIMB_HANDED_OVER
         while ended == CLIMB_LAST and iteration < max_iter:
             again = False
-            served = 1 if fresh else served + 1
-            next_fresh = served >= gate_serves
-            promise = _em_move(&s, &o, &rules, at, here, fresh, move, &systems[0])
+            if leaping:
+                if fresh or not quasi.has_metric:
+                    _take_metric(&quasi, &s, &o, &rules, at, here, fresh, &systems[0])
+                    metric_steps_left = METRIC_STEPS
+                next_fresh = metric_steps_left <= 1
+                _slope(&s, &o, &rules, at, here, quasi.slope)
+                promise = 0.5 * _direction(&quasi, &s, &o)
+                asked = &s if next_fresh else &lightest
+            else:
+                served = 1 if fresh else served + 1
+                next_fresh = served >= gate_serves
+                promise = _em_move(&s, &o, &rules, at, here, fresh, move, &systems[0])
+                asked = &s if next_fresh else &light
+            n_tries = <int>(QUASI_TRIES if leaping else MOST_HALVINGS)
             slack = rounding * (fabs(value) + here[o.total])
             least, fraction = value - slack, 1.0
-            for _halving in range(MOST_HALVINGS):
-                _place(&s, &o, &rules, at, move, fraction, trial)
-                proposed = _value(&s if next_fresh else &light, &o, &rules, trial, there, &work[0], n_threads)
+            for _halving in range(n_tries):
+                if leaping:
+                    _place_along(&quasi, &s, &o, &rules, at, fraction, trial)
+                else:
+                    _place(&s, &o, &rules, at, move, fraction, trial)
+                proposed = _value(asked, &o, &rules, trial, there, &work[0], n_threads)
                 n_passes += 1
                 if proposed >= least:
                     break
                 least, fraction = value + slack, 0.5 * fraction
-            else:   # a gain at no length: next the gate's curvature of this place, then the bound
-                if fresh and (majorised or not has_kinks):
-                    ended = CLIMB_HANDED_OVER
-                    break
-                majorise, again = fresh, True
+            else:
+                if leaping:   # EM for a while, longer each time
+                    leaping, again, n_gains = False, True, 0
+                    quasi.n_pairs, quasi.has_last, quasi.has_metric, quasi.length = 0, False, False, 1.0
+                    no_leap_until, leap_patience = iteration + leap_patience, 2 * leap_patience
+                else:   # a gain at no length: next the gate's curvature of this place, then the bound
+                    if fresh and (majorised or not has_kinks):
+                        ended = CLIMB_HANDED_OVER
+                        break
+                    majorise, again = fresh, True
             if not again:
                 iteration += 1
-                again = proposed - value <= goal and promise <= goal
-                if again and fresh:
+                gain, last_gain = proposed - value, gain
+                again = gain <= goal and promise <= goal
+                if again and (fresh or leaping):
                     ended = CLIMB_CONVERGED
                 majorise = has_kinks and not majorised and fraction < MUCH_SHORTENED
                 again = again or majorise
@@ -348,6 +403,16 @@ def em_climb(
                 here, there = there, here
                 value, fresh = proposed, next_fresh
                 history[iteration] = value
+                n_gains += 1
+                if leaping:
+                    metric_steps_left -= 1
+                    _take(&quasi, &s, &o, &rules, at, here)
+                elif (quasi_newton and iteration >= no_leap_until and n_gains > 1
+                      and last_gain < NEAR_ENOUGH * here[o.total] and gain > SLOW_RATE * last_gain):
+                    _take(&quasi, &s, &o, &rules, at, here)
+                    leaping = quasi.n_pairs > 0
+                elif quasi_newton:
+                    quasi.n_pairs, quasi.has_last = 0, False
             if majorise:
                 majorised = True
                 s.want, light.want = s.want | WANT_MAJORISED, light.want | WANT_MAJORISED
@@ -382,7 +447,7 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
 
     Returns the gain that it promises. Unless `fresh`, the gate's curvature is the one that `systems` holds.
     """
-    cdef Py_ssize_t k = s.n_experts, p = o.p, q = o.q, m = (k - 1) * q, j, other, a, b, pair
+    cdef Py_ssize_t k = s.n_experts, p = o.p, q = o.q, m = (k - 1) * q, j, a
     cdef Py_ssize_t largest = max(p, m)
     cdef double *matrix = systems
     cdef double *upper = systems + largest * largest
@@ -394,14 +459,7 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
     cdef bint linear = s.activation == ACTIVATION_LINEAR
     if m:
         if fresh:
-            for j in range(k - 1):
-                for other in range(j + 1):
-                    pair = j * (j + 1) // 2 + other
-                    for a in range(q):
-                        for b in range(q):
-                            u = sums[o.gate_gram + (pair * q + a) * q + b]
-                            matrix[(j * q + a) * m + other * q + b] = u
-                            matrix[(other * q + a) * m + j * q + b] = u
+            _gate_matrix(s, o, sums, matrix)
         solve_symmetric(matrix, sums + o.gate_gradient, gate_move, upper, scale, m, rules.dependent)
         for a in range(m):
             promise += 0.5 * gate_move[a] * sums[o.gate_gradient + a]
@@ -427,6 +485,20 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
     return promise
 
 
+cdef void _gate_matrix(const em_problem *s, const em_layout *o, const double *sums, double *matrix) noexcept nogil:
+    """The gate's curvature, (k - 1) q square, from its blocks."""
+    cdef Py_ssize_t q = o.q, m = (s.n_experts - 1) * q, j, other, a, b, pair
+    cdef double u
+    for j in range(s.n_experts - 1):
+        for other in range(j + 1):
+            pair = j * (j + 1) // 2 + other
+            for a in range(q):
+                for b in range(q):
+                    u = sums[o.gate_gram + (pair * q + a) * q + b]
+                    matrix[(j * q + a) * m + other * q + b] = u
+                    matrix[(other * q + a) * m + j * q + b] = u
+
+
 cdef void _place(const em_problem *s, const em_layout *o, const climb_rules *rules, const double *at,
                  const double *move, double fraction, double *there) noexcept nogil:
     """A fraction of the way. The step of linear experts is exact, so only the gate's is ever shortened."""
@@ -438,6 +510,195 @@ cdef void _place(const em_problem *s, const em_layout *o, const climb_rules *rul
         there[i] = min(max(at[i] + fraction * move[i], -rules.gate_limit), rules.gate_limit)
     for i in range(n_expert + n_gate, n_expert + n_gate + s.n_experts):
         there[i] = move[i]
+
+
+# ---- quasi-Newton steps: quasi_newton.py says how ----
+
+def memory_size(Py_ssize_t n_experts, Py_ssize_t p, Py_ssize_t q):
+    """Doubles of memory for the quasi-Newton steps of `em_climb`."""
+    cdef Py_ssize_t m = (n_experts - 1) * q, size = n_experts * p + m + n_experts
+    return (2 * (MOST_PAIRS + 1) + 6) * size + MOST_PAIRS + 1 + n_experts * p * p + m * m
+
+
+cdef quasi_memory _memory(const em_layout *o, const climb_rules *rules, Py_ssize_t k, double *memory) noexcept:
+    cdef quasi_memory quasi
+    cdef Py_ssize_t m = (k - 1) * o.q
+    cdef Py_ssize_t size = k * o.p + m + (0 if not rules.moves_noise else 1 if rules.shares_noise else k)
+    quasi.size, quasi.n_pairs, quasi.has_last, quasi.has_metric, quasi.length = size, 0, False, False, 1.0
+    quasi.steps, quasi.changes = memory, memory + (MOST_PAIRS + 1) * size
+    quasi.curved = quasi.changes + (MOST_PAIRS + 1) * size
+    quasi.last_place = quasi.curved + MOST_PAIRS + 1
+    quasi.last_slope, quasi.slope = quasi.last_place + size, quasi.last_place + 2 * size
+    quasi.move, quasi.place = quasi.last_place + 3 * size, quasi.last_place + 4 * size
+    quasi.scale, quasi.factors = quasi.last_place + 5 * size, quasi.last_place + 6 * size
+    return quasi
+
+
+cdef void _slope(const em_problem *s, const em_layout *o, const climb_rules *rules, const double *at,
+                 const double *sums, double *slope) noexcept nogil:
+    """information.gradient."""
+    cdef Py_ssize_t k = s.n_experts, p = o.p, m = (k - 1) * o.q, j, a
+    cdef const double *noise_std = at + k * p + m
+    cdef double *of_noise = slope + k * p + m
+    cdef double precision, one
+    for j in range(k):
+        precision = 1.0 / (noise_std[j] * noise_std[j])
+        for a in range(p):
+            slope[j * p + a] = sums[o.expert_gradient + j * p + a] * precision
+        if rules.moves_noise:
+            one = sums[o.sum_squares + j] * precision - sums[o.weight + j]
+            if rules.shares_noise and j:
+                of_noise[0] += one
+            else:
+                of_noise[j] = one + rules.barrier * precision
+    for a in range(m):
+        slope[k * p + a] = sums[o.gate_gradient + a]
+
+
+cdef void _factor(const double *block, double unit, double *lower, double *scale, Py_ssize_t n) noexcept nogil:
+    """Cholesky factor of a block times `unit`, in units of its diagonal; one, if it is singular for all the ridge."""
+    cdef Py_ssize_t a, b, c
+    cdef double entry
+    for a in range(n):
+        entry = unit * block[a * n + a]
+        scale[a] = sqrt(entry) if entry > 0.0 else 1.0
+    for a in range(n):
+        for b in range(a + 1):
+            entry = 1.0 + RIDGE_PART if a == b else unit * block[a * n + b] / (scale[a] * scale[b])
+            for c in range(b):
+                entry -= lower[a * n + c] * lower[b * n + c]
+            if a > b:
+                lower[a * n + b] = entry / lower[b * n + b]
+            elif entry > 0.0:
+                lower[a * n + a] = sqrt(entry)
+            else:
+                for c in range(n * n):
+                    lower[c] = 1.0 if c % (n + 1) == 0 else 0.0
+                return
+
+
+cdef void _substitute(const double *lower, const double *scale, double *x, Py_ssize_t n) noexcept nogil:
+    """x becomes the solution for the right side x."""
+    cdef Py_ssize_t a, b
+    for a in range(n):
+        x[a] /= scale[a]
+        for b in range(a):
+            x[a] -= lower[a * n + b] * x[b]
+        x[a] /= lower[a * n + a]
+    for a in range(n - 1, -1, -1):
+        x[a] /= lower[a * n + a]
+        for b in range(a):
+            x[b] -= lower[a * n + b] * x[a]
+        x[a] /= scale[a]
+
+
+cdef void _take_metric(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+                       const double *at, const double *sums, bint fresh, double *systems) noexcept nogil:
+    """EM's curvature: of the experts here, of the gate here if fresh, else the one that `systems` holds."""
+    cdef Py_ssize_t k = s.n_experts, p = o.p, m = (k - 1) * o.q, j
+    cdef const double *noise_std = at + k * p + m
+    cdef double *of_noise = quasi.scale + k * p + m
+    if fresh and m:
+        _gate_matrix(s, o, sums, systems)
+    for j in range(k):
+        _factor(sums + o.expert_gram + j * p * p, 1.0 / (noise_std[j] * noise_std[j]), quasi.factors + j * p * p,
+                quasi.scale + j * p, p)
+        if rules.moves_noise and not rules.shares_noise:
+            of_noise[j] = 2.0 * max(sums[o.weight + j], 1e-9 * sums[o.total])
+    if rules.shares_noise and rules.moves_noise:
+        of_noise[0] = 2.0 * sums[o.total]
+    _factor(systems, 1.0, quasi.factors + k * p * p, quasi.scale + k * p, m)
+    quasi.has_metric = True
+
+
+cdef void _metric_solve(const quasi_memory *quasi, Py_ssize_t k, Py_ssize_t p, Py_ssize_t m, double *x) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(k):
+        _substitute(quasi.factors + j * p * p, quasi.scale + j * p, x + j * p, p)
+    _substitute(quasi.factors + k * p * p, quasi.scale + k * p, x + k * p, m)
+    for j in range(k * p + m, quasi.size):
+        x[j] /= quasi.scale[j]
+
+
+cdef double _dot(const double *one, const double *other, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef double total = 0.0
+    for i in range(n):
+        total += one[i] * other[i]
+    return total
+
+
+cdef void _take(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+                const double *at, const double *sums) noexcept nogil:
+    """QuasiNewton.take."""
+    cdef Py_ssize_t k = s.n_experts, m = (k - 1) * o.q, first_noise = k * o.p + m, size = quasi.size, i
+    cdef double *step
+    cdef double *change
+    cdef double curved
+    _slope(s, o, rules, at, sums, quasi.slope)
+    for i in range(size):
+        quasi.place[i] = at[i] if i < first_noise else log(at[i])
+    if quasi.has_last:
+        step, change = quasi.steps + quasi.n_pairs * size, quasi.changes + quasi.n_pairs * size
+        for i in range(size):
+            step[i] = quasi.place[i] - quasi.last_place[i]
+            change[i] = quasi.last_slope[i] - quasi.slope[i]
+        curved = _dot(step, change, size)
+        if curved > LEAST_CURVED * fabs(_dot(step, quasi.slope, size)) and curved > 0.0:
+            quasi.curved[quasi.n_pairs] = curved
+            if quasi.n_pairs < MOST_PAIRS:
+                quasi.n_pairs += 1
+            else:   # the oldest goes
+                for i in range(MOST_PAIRS * size):
+                    quasi.steps[i], quasi.changes[i] = quasi.steps[i + size], quasi.changes[i + size]
+                for i in range(MOST_PAIRS):
+                    quasi.curved[i] = quasi.curved[i + 1]
+                change -= size
+            if quasi.has_metric:
+                for i in range(size):
+                    quasi.move[i] = change[i]
+                _metric_solve(quasi, k, o.p, m, quasi.move)
+                quasi.length = min(max(curved / _dot(change, quasi.move, size), 1.0), WIDEST_STEP)
+    for i in range(size):
+        quasi.last_place[i], quasi.last_slope[i] = quasi.place[i], quasi.slope[i]
+    quasi.has_last = True
+
+
+cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout *o) noexcept nogil:
+    """QuasiNewton.direction of `slope`, into `move`; returns its gain to first order."""
+    cdef Py_ssize_t size = quasi.size, m = (s.n_experts - 1) * o.q, i, pair
+    cdef double shares[16]   # MOST_PAIRS and more
+    cdef double share
+    for i in range(size):
+        quasi.move[i] = quasi.slope[i]
+    for pair in range(quasi.n_pairs - 1, -1, -1):
+        share = _dot(quasi.steps + pair * size, quasi.move, size) / quasi.curved[pair]
+        shares[pair] = share
+        for i in range(size):
+            quasi.move[i] -= share * quasi.changes[pair * size + i]
+    _metric_solve(quasi, s.n_experts, o.p, m, quasi.move)
+    for i in range(size):
+        quasi.move[i] *= quasi.length
+    for pair in range(quasi.n_pairs):
+        share = shares[pair] - _dot(quasi.changes + pair * size, quasi.move, size) / quasi.curved[pair]
+        for i in range(size):
+            quasi.move[i] += share * quasi.steps[pair * size + i]
+    return _dot(quasi.move, quasi.slope, size)
+
+
+cdef void _place_along(const quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+                       const double *at, double fraction, double *there) noexcept nogil:
+    """A fraction of the move, the gate within its limit, the noise e-fold at most: information.moved."""
+    cdef Py_ssize_t n_expert = s.n_experts * o.p, first_noise = n_expert + (s.n_experts - 1) * o.q, i, of_move
+    for i in range(n_expert):
+        there[i] = at[i] + fraction * quasi.move[i]
+    for i in range(n_expert, first_noise):
+        there[i] = min(max(at[i] + fraction * quasi.move[i], -rules.gate_limit), rules.gate_limit)
+    for i in range(first_noise, first_noise + s.n_experts):
+        there[i] = at[i]
+        if rules.moves_noise:
+            of_move = first_noise if rules.shares_noise else i
+            there[i] *= exp(min(max(fraction * quasi.move[of_move], -1.0), 1.0))
 
 
 def vector_exp(const double[::1] x, double[::1] out):

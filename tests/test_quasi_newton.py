@@ -1,5 +1,6 @@
 """Quasi-Newton steps: the metric, the recursion, and when they are made."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import moe_fast as mf
 from moe_fast import _em, pace
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
-from moe_fast.em import maximise
+from moe_fast.em import climb, maximise
 from moe_fast.information import flat, gradient
 from moe_fast.objective import Objective
 from moe_fast.quasi_newton import Metric, QuasiNewton
@@ -172,11 +173,46 @@ def test_a_metric_serves_ten_steps(passes, monkeypatch):
     assert sum(want == BOTH for want in passes[-31:]) == 3
 
 
+@pytest.mark.parametrize("activation", ["linear", "tanh", "sigmoid"])
+@pytest.mark.parametrize("noise", ["per_expert", "shared", "held"])
+@pytest.mark.parametrize(("n_experts", "gate"), [(2, "softmax"), (4, "softmax"), (3, "constant")])
+def test_the_kernels_climb_goes_the_same_way(activation, noise, n_experts, gate):
+    """Step by step. Kills: in the kernel, all that the tests of the steps kill in Python."""
+    sim = mf.make_moe(1000, 6, n_experts, activation=activation, noise_std=0.7, intercept=0.5, random_state=n_experts)
+    design = Design(Rows.check(sim.X, sim.y), get_activation(activation), gate=gate)
+    start = make_start("partition", design, n_experts, np.random.default_rng(0))
+    start = replace(start, noise_std=np.full(n_experts, 0.7))
+    objective = Objective(start.noise_std if noise == "held" else noise, barrier=0.1)
+    options = {"max_iter": 35, "tol": 1e-10, "quasi_newton": True}
+    one = climb(design, start, objective, **options)
+    other = maximise(design, start, objective, newton=False, **options)
+    assert one.n_iter == other.n_iter
+    assert one.converged == other.converged
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
+
+
+def test_in_the_kernel_too_em_takes_over_from_steps_that_gain_nothing(monkeypatch):
+    """Kills: a kernel that ends there, or forgets to sum what EM needs."""
+    sim = mf.make_moe(1000, 6, 4, activation="sigmoid", noise_std=0.7, intercept=0.5, random_state=4)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("sigmoid"))
+    given_up, fall_back = [], pace.Pace.fall_back
+    monkeypatch.setattr(pace.Pace, "fall_back", lambda self: given_up.append(self.kind) or fall_back(self))
+    options = {"max_iter": 25, "tol": 1e-10, "quasi_newton": True}
+    for seed in range(12):
+        start = make_start("random", design, 4, np.random.default_rng(seed))
+        one = climb(design, start, Objective(), **options)
+        other = maximise(design, start, Objective(), newton=False, **options)
+        np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
+    assert pace.StepKind.QUASI_NEWTON in given_up   # or nothing was tested
+
+
 def test_experts_with_kinks_make_none(passes):
     """Kills: quasi-Newton steps for experts whose gradients jump."""
     design, start = creeping("relu")
     maximise(design, start, Objective(), max_iter=60, tol=1e-12, newton=False, quasi_newton=True)
     assert 0 not in passes
+    one, other = (climb(design, start, Objective(), max_iter=20, tol=1e-12, quasi_newton=may) for may in (True, False))
+    np.testing.assert_array_equal(one.history, other.history)
 
 
 def test_after_a_step_that_gains_nothing_em_goes_on_for_a_while(monkeypatch):
