@@ -176,10 +176,10 @@ def maximise(
             current.collapsed = tuple(small.tolist())
             break
         if gain <= tol * weight and (step.promise <= tol * weight or _pressed(current)):
-            if pace.is_of_its_place:
+            if pace.knows_what_is_left:
                 current.converged = True
                 break
-            pace.gate_steps_left = 0   # an old curvature may promise too little
+            pace.look_closer()
         pace.after(iteration, gain, step.promise, current.sums, current.parameters)
     current.curvature = pace.curvature
     return current

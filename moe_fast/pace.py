@@ -136,9 +136,20 @@ class Pace:
         return lacks_expert or lacks_gate or self.bound_changed
 
     @property
-    def is_of_its_place(self) -> bool:
-        """Whether the last step knew the curvature of where it began, as far as an EM step's is the gate's."""
-        return self.kind is not StepKind.EM or self.gate_is_fresh
+    def knows_what_is_left(self) -> bool:
+        """Whether a step that promised next to nothing ends the run: an old curvature may promise too little.
+
+        So may that of a few quasi-Newton steps; where Newton's method may be tried it has the last word.
+        """
+        if self.kind is StepKind.QUASI_NEWTON:
+            return not self.newton_allowed or self.iteration < self.no_newton_until
+        return self.kind is StepKind.NEWTON or self.gate_is_fresh
+
+    def look_closer(self) -> None:
+        """The next step is to know the curvature of its place."""
+        self.gate_steps_left = 0
+        if self.kind is StepKind.QUASI_NEWTON:
+            self.to_newton()
 
     def take_gate_gram(self, sums: Sums) -> None:
         """The gate's curvature of this place, if it was summed; else an earlier one serves on."""

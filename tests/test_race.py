@@ -146,11 +146,11 @@ def test_a_run_that_falls_behind_the_leader_ends_and_ranks_last(bent, monkeypatc
     tree, partition, random = field.starts
     field.reach(tree)
     assert tree.curvature_of(task.design).definite
-    to_beat = tree.value
     tree.value = -100.0
     field.reach(partition)
     assert partition.status == "finished"
-    tree.value = to_beat + 10.0
+    assert field.reached[0] is partition
+    partition.value += 10.0
     field.reach(random)
     assert random.status == "eliminated"
     assert field.reached[-1] is random
