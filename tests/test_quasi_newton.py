@@ -249,3 +249,18 @@ def test_a_quasi_newton_run_that_nears_its_end_gives_way_to_newton():
     assert slow.newton_is_worth_it(3.6)
     slow.gains.extend([4.0, 1.0, 0.2, 0.04, 0.01])
     assert not slow.newton_is_worth_it(0.01)
+
+
+def test_newtons_method_has_the_last_word(monkeypatch):
+    """Kills: a run that ends by the promise of a few quasi-Newton steps, one that never ends where Newton may not."""
+    monkeypatch.setattr(pace.Pace, "newton_is_worth_it", lambda self, gain: False)
+    kinds, look = [], pace.Pace.look_closer
+    monkeypatch.setattr(pace.Pace, "look_closer", lambda self: (kinds.append(self.kind), look(self))[1])
+    design, start = creeping()
+    end = maximise(design, start, Objective(), max_iter=200, tol=1e-9)
+    assert end.converged
+    assert end.curvature.definite
+    assert pace.StepKind.QUASI_NEWTON in kinds
+    kinds.clear()
+    assert maximise(design, start, Objective(), max_iter=200, tol=1e-9, newton=False, quasi_newton=True).converged
+    assert pace.StepKind.QUASI_NEWTON not in kinds
