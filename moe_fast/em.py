@@ -18,14 +18,12 @@ from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
 from .information import gradient, hessian, moved, scales
-from .linalg import Curvature, lower_pairs, solve_normal_equations
+from .linalg import Curvature, from_lower_blocks, solve_normal_equations
 from .objective import Objective
-from .pace import NEWTON_PARAMETERS, QUASI_NEWTON_TRIES, Pace, StepKind, gate_serves, has_kinks
+from .pace import QUASI_NEWTON_TRIES, Pace, StepKind, gate_serves, has_kinks
 from .quasi_newton import QuasiNewton
 
-__all__ = [
-    "GATE_LIMIT", "NEWTON_PARAMETERS", "Outcome", "State", "climb", "maximise", "overall_line",
-]
+__all__ = ["GATE_LIMIT", "Outcome", "State", "climb", "maximise", "overall_line"]
 
 FloatArray = NDArray[np.float64]
 
@@ -189,7 +187,7 @@ def climb(
     design: Design, start: Parameters, objective: Objective, *, max_iter: int, tol: float,
     quasi_newton: bool = False, callback: Callable[[State], object] | None = None,
 ) -> Outcome:
-    """EM iterations, as `maximise` with ``newton=False``: the same steps, for starts on few rows.
+    """`maximise` with ``newton=False``: the same steps, for starts on few rows.
 
     Where passes are short, many of them are one call of the kernel, and the callback is asked between calls. Where the
     kernel's step gains at no length, as at a kink, a few are handed over a few times; then the run ends early.
@@ -310,11 +308,8 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray) -> FloatArray:
     n_rows, q = gate_gradient.shape
     if n_rows * q == 0:
         return np.zeros_like(gate_gradient)
-    curvature = np.empty((n_rows, q, n_rows, q))
-    for (a, b), block in zip(lower_pairs(n_rows), gate_gram, strict=True):
-        curvature[a, :, b, :] = curvature[b, :, a, :] = block
-    flat = curvature.reshape(1, n_rows * q, n_rows * q)
-    move = solve_normal_equations(flat, gate_gradient.reshape(1, -1)).reshape(n_rows, q)
+    curvature = from_lower_blocks(gate_gram, n_rows)
+    move = solve_normal_equations(curvature[np.newaxis], gate_gradient.reshape(1, -1)).reshape(n_rows, q)
     # A gate that is a step has next to no curvature: a move of 1e300, of which no more than this is ever made.
     return np.clip(move, -2.0 * GATE_LIMIT, 2.0 * GATE_LIMIT)
 

@@ -10,7 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from .design import Design, Parameters, Sums
-from .linalg import lower_pairs
+from .linalg import from_lower_blocks
 from .objective import Objective
 
 __all__ = ["flat", "gradient", "hessian", "moved", "scales", "scores"]
@@ -75,15 +75,11 @@ def hessian(sums: Sums, parameters: Parameters, objective: Objective) -> FloatAr
     (k, p), (g, q) = parameters.expert.shape, parameters.gate.shape
     n_expert, n_gate = k * p, g * q
     full = np.zeros((n_expert + n_gate + k, n_expert + n_gate + k))
-    expert = full[:n_expert, :n_expert].reshape(k, p, k, p)
-    gate = full[n_expert : n_expert + n_gate, n_expert : n_expert + n_gate].reshape(g, q, g, q)
+    full[:n_expert, :n_expert] = from_lower_blocks(sums.info_expert, k)
+    full[n_expert : n_expert + n_gate, n_expert : n_expert + n_gate] = from_lower_blocks(sums.info_gate, g)
     cross = full[:n_expert, n_expert : n_expert + n_gate].reshape(k, p, g, q)
     expert_noise = full[:n_expert, n_expert + n_gate :].reshape(k, p, k)
     gate_noise = full[n_expert : n_expert + n_gate, n_expert + n_gate :].reshape(g, q, k)
-    for (a, b), block in zip(lower_pairs(k), sums.info_expert, strict=True):
-        expert[a, :, b, :] = expert[b, :, a, :] = block
-    for (a, b), block in zip(lower_pairs(g), sums.info_gate, strict=True):
-        gate[a, :, b, :] = gate[b, :, a, :] = block
     cross[...] = sums.info_cross.transpose(0, 2, 1, 3)
     expert_noise[...] = sums.info_expert_noise.transpose(0, 2, 1)
     gate_noise[...] = sums.info_gate_noise.transpose(1, 2, 0)

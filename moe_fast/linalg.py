@@ -11,7 +11,7 @@ from scipy.linalg import lapack
 
 from . import _solve
 
-__all__ = ["DEPENDENT", "SMALL_SYSTEM", "Curvature", "lower_pairs", "solve_normal_equations"]
+__all__ = ["DEPENDENT", "SMALL_SYSTEM", "Curvature", "from_lower_blocks", "lower_pairs", "solve_normal_equations"]
 
 FloatArray = NDArray[np.float64]
 
@@ -29,6 +29,15 @@ _FLATTEST = 1e-6           # curvature, on the common scale, below which a direc
 def lower_pairs(n: int) -> list[tuple[int, int]]:
     """(a, b) with a >= b, in the order in which kernels pack blocks of a symmetric matrix."""
     return [(a, b) for a in range(n) for b in range(a + 1)]
+
+
+def from_lower_blocks(blocks: FloatArray, n: int) -> FloatArray:
+    """The symmetric matrix, (n p, n p), of which `blocks`, (n (n + 1) / 2, p, p), are the lower ones in that order."""
+    p = blocks.shape[-1]
+    matrix = np.empty((n, p, n, p))
+    for (a, b), block in zip(lower_pairs(n), blocks, strict=True):
+        matrix[a, :, b, :] = matrix[b, :, a, :] = block
+    return matrix.reshape(n * p, n * p)
 
 
 def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from . import _em
 from .design import Parameters, Sums
-from .linalg import lower_pairs
+from .linalg import from_lower_blocks
 from .objective import Objective
 
 __all__ = ["Metric", "QuasiNewton"]
@@ -41,10 +41,7 @@ class Metric:
             blocks += list(expert_gram / (parameters.noise_std**2)[:, np.newaxis, np.newaxis])
         g, q = parameters.gate.shape
         if g * q:
-            gate = np.empty((g, q, g, q))
-            for (a, b), block in zip(lower_pairs(g), gate_gram, strict=True):
-                gate[a, :, b, :] = gate[b, :, a, :] = block
-            blocks.append(gate.reshape(g * q, g * q))
+            blocks.append(from_lower_blocks(gate_gram, g))
         self._factors = [_factor(block) for block in blocks]
         weight = np.maximum(sums.weight, 1e-9 * sums.total)
         self._noise = np.empty(0)
@@ -91,7 +88,7 @@ class QuasiNewton:
         if self._last is not None:
             step, change = place - self._last[0], self._last[1] - gradient
             curved = float(step @ change)
-            if curved > _CURVED * abs(float(step @ gradient)) and curved > 0.0:
+            if curved > _CURVED * abs(float(step @ gradient)):
                 self._pairs.append((step, change, curved))
                 if self.metric is not None:
                     length = curved / float(change @ self.metric.solve(change))

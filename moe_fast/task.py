@@ -19,12 +19,13 @@ from .checks import check_choice, check_integer, check_positive, check_random_st
 from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
 from .design import Design, Parameters, Sums
-from .em import GATE_LIMIT, NEWTON_PARAMETERS, Outcome, State, maximise, overall_line
+from .em import GATE_LIMIT, Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
 from .information import hessian, scales
 from .linalg import Curvature
 from .model import MixtureOfExperts
 from .objective import Objective
+from .pace import NEWTON_PARAMETERS
 from .result import FitResult, StartReport
 from .rows import Reads, Rows
 from .separation import may_separate, separated_experts

@@ -327,9 +327,9 @@ def em_climb(
     light.want, lightest.want = WANT_EXPERT_GRAM, 0
     cdef em_problem *asked
     cdef quasi_memory quasi
-    cdef bint leaping = False
+    cdef bint by_quasi = False
     cdef int metric_steps_left = 0, n_tries
-    cdef Py_ssize_t no_leap_until = 0, leap_patience = EM_STEPS_AFTER, n_gains = 0
+    cdef Py_ssize_t no_quasi_until = 0, quasi_patience = EM_STEPS_AFTER, n_gains = 0
     cdef double gain = 0.0, last_gain = 0.0
     cdef bint fresh = True, next_fresh, again
     cdef bint has_kinks = activation == ACTIVATION_LEAKY_RELU, majorise = False, majorised = False
@@ -354,12 +354,11 @@ def em_climb(
             ended = CLIMB_HANDED_OVER
         while ended == CLIMB_LAST and iteration < max_iter:
             again = False
-            if leaping:
+            if by_quasi:
                 if fresh or not quasi.has_metric:
                     _take_metric(&quasi, &s, &o, &rules, at, here, fresh, &systems[0])
                     metric_steps_left = METRIC_STEPS
                 next_fresh = metric_steps_left <= 1
-                _slope(&s, &o, &rules, at, here, quasi.slope)
                 promise = 0.5 * _direction(&quasi, &s, &o)
                 asked = &s if next_fresh else &lightest
             else:
@@ -367,11 +366,11 @@ def em_climb(
                 next_fresh = served >= gate_serves
                 promise = _em_move(&s, &o, &rules, at, here, fresh, move, &systems[0])
                 asked = &s if next_fresh else &light
-            n_tries = <int>(QUASI_TRIES if leaping else MOST_HALVINGS)
+            n_tries = <int>(QUASI_TRIES if by_quasi else MOST_HALVINGS)
             slack = rounding * (fabs(value) + here[o.total])
             least, fraction = value - slack, 1.0
             for _halving in range(n_tries):
-                if leaping:
+                if by_quasi:
                     _place_along(&quasi, &s, &o, &rules, at, fraction, trial)
                 else:
                     _place(&s, &o, &rules, at, move, fraction, trial)
@@ -381,10 +380,10 @@ def em_climb(
                     break
                 least, fraction = value + slack, 0.5 * fraction
             else:
-                if leaping:   # EM for a while, longer each time
-                    leaping, again, n_gains = False, True, 0
+                if by_quasi:   # EM for a while, longer each time
+                    by_quasi, again, n_gains = False, True, 0
                     quasi.n_pairs, quasi.has_last, quasi.has_metric, quasi.length = 0, False, False, 1.0
-                    no_leap_until, leap_patience = iteration + leap_patience, 2 * leap_patience
+                    no_quasi_until, quasi_patience = iteration + quasi_patience, 2 * quasi_patience
                 else:   # a gain at no length: next the gate's curvature of this place, then the bound
                     if fresh and (majorised or not has_kinks):
                         ended = CLIMB_HANDED_OVER
@@ -394,7 +393,7 @@ def em_climb(
                 iteration += 1
                 gain, last_gain = proposed - value, gain
                 again = gain <= goal and promise <= goal
-                if again and (fresh or leaping):
+                if again and (fresh or by_quasi):
                     ended = CLIMB_CONVERGED
                 majorise = has_kinks and not majorised and fraction < MUCH_SHORTENED
                 again = again or majorise
@@ -404,13 +403,13 @@ def em_climb(
                 value, fresh = proposed, next_fresh
                 history[iteration] = value
                 n_gains += 1
-                if leaping:
+                if by_quasi:
                     metric_steps_left -= 1
                     _take(&quasi, &s, &o, &rules, at, here)
-                elif (quasi_newton and iteration >= no_leap_until and n_gains > 1
+                elif (quasi_newton and iteration >= no_quasi_until and n_gains > 1
                       and last_gain < NEAR_ENOUGH * here[o.total] and gain > SLOW_RATE * last_gain):
                     _take(&quasi, &s, &o, &rules, at, here)
-                    leaping = quasi.n_pairs > 0
+                    by_quasi = quasi.n_pairs > 0
                 elif quasi_newton:
                     quasi.n_pairs, quasi.has_last = 0, False
             if majorise:
@@ -644,7 +643,7 @@ cdef void _take(quasi_memory *quasi, const em_problem *s, const em_layout *o, co
             step[i] = quasi.place[i] - quasi.last_place[i]
             change[i] = quasi.last_slope[i] - quasi.slope[i]
         curved = _dot(step, change, size)
-        if curved > LEAST_CURVED * fabs(_dot(step, quasi.slope, size)) and curved > 0.0:
+        if curved > LEAST_CURVED * fabs(_dot(step, quasi.slope, size)):
             quasi.curved[quasi.n_pairs] = curved
             if quasi.n_pairs < MOST_PAIRS:
                 quasi.n_pairs += 1
@@ -665,7 +664,7 @@ cdef void _take(quasi_memory *quasi, const em_problem *s, const em_layout *o, co
 
 
 cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout *o) noexcept nogil:
-    """QuasiNewton.direction of `slope`, into `move`; returns its gain to first order."""
+    """QuasiNewton.direction of `slope`, of the last place taken, into `move`; returns its gain to first order."""
     cdef Py_ssize_t size = quasi.size, m = (s.n_experts - 1) * o.q, i, pair
     cdef double shares[16]   # MOST_PAIRS and more
     cdef double share
