@@ -260,7 +260,8 @@ class Design:
             np.empty(2 * largest * largest + largest), memory, work, n_threads,
         )
         rows.reads.n_rows += n_passes * rows.n_samples
-        expert, gate, noise_std = np.split(places[0], [start.expert.size, start.expert.size + start.gate.size])
+        end, n_expert, n_gate = places[0], start.expert.size, start.gate.size
+        expert, gate, noise_std = end[:n_expert], end[n_expert : n_expert + n_gate], end[n_expert + n_gate :]
         parameters = Parameters(expert.reshape(start.expert.shape), gate.reshape(start.gate.shape), noise_std)
         of_every_pass = {name: part for name, part in parts.items() if not name.endswith("_gram")}
         return parameters, history[: n_iter + 1], _named(sums[last], of_every_pass), ended

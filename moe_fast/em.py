@@ -52,6 +52,8 @@ class State:
     design : Design
     parameters : Parameters
         In the design's coordinates; `model` is in the user's.
+    left : float
+        About what is left to gain, or more: what the last step promised, if it was Newton's; infinity if not.
     """
 
     iteration: int
@@ -59,6 +61,7 @@ class State:
     log_likelihood: float
     design: Design = field(repr=False)
     parameters: Parameters = field(repr=False)
+    left: float = field(repr=False, default=math.inf)
 
     @property
     def model(self):
@@ -166,7 +169,10 @@ def maximise(
         proposal.gain = gain / weight
         current = proposal
         if callback is not None and callback(
-            State(iteration, current.objective, current.log_likelihood, design, current.parameters)
+            State(
+                iteration, current.objective, current.log_likelihood, design, current.parameters,
+                step.promise if pace.steps_to_maximum else math.inf,
+            )
         ):
             break
         small = np.flatnonzero(current.parameters.noise_std < smallest_noise)

@@ -110,7 +110,7 @@ def moved(parameters: Parameters, objective: Objective, move: FloatArray) -> Par
     (k, p), (g, q) = parameters.expert.shape, parameters.gate.shape
     full = np.zeros(k * p + g * q + k)
     full[_moving(parameters, objective)] = move
-    expert, gate, log_noise = np.split(full, [k * p, k * p + g * q])
+    expert, gate, log_noise = full[: k * p], full[k * p : -k], full[-k:]
     if objective.shares_noise:
         log_noise[:] = move[-1]
     return Parameters(

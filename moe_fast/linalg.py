@@ -40,14 +40,17 @@ def from_lower_blocks(blocks: FloatArray, n: int) -> FloatArray:
     return matrix.reshape(n * p, n * p)
 
 
-def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArray:
-    """Solve stacked symmetric positive semi-definite systems, with the minimum norm where they are singular.
+def solve_normal_equations(matrices: FloatArray, right: FloatArray, *, minimum_norm: bool = True) -> FloatArray:
+    """Solve stacked symmetric positive semi-definite systems.
 
     Parameters
     ----------
     matrices : ndarray of shape (m, p, p)
     right : ndarray of shape (m, p)
         In the range of its matrix, as normal equations are.
+    minimum_norm : bool
+        Which solution where a matrix is singular: that of minimum norm, or a cheaper one, with zeros for unknowns whose
+        columns depend on others.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray) -> FloatArra
     if p <= SMALL_SYSTEM:
         left_out = np.empty(m, dtype=np.intc)
         _solve.solve_small(matrices, right, solution, left_out, np.empty((p, p)), np.empty(p), DEPENDENT)
-        singular = np.flatnonzero(left_out)
+        singular = np.flatnonzero(left_out) if minimum_norm else ()
     else:
         singular = np.flatnonzero([not _solve_large(*system) for system in zip(matrices, right, solution, strict=True)])
     for one in singular:

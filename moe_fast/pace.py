@@ -145,6 +145,11 @@ class Pace:
             return not self.newton_allowed or self.iteration < self.no_newton_until
         return self.kind is StepKind.NEWTON or self.gate_is_fresh
 
+    @property
+    def steps_to_maximum(self) -> bool:
+        """Whether the steps are Newton's, by the curvature of a maximum."""
+        return self.kind is StepKind.NEWTON and self.curvature is not None and self.curvature.definite
+
     def look_closer(self) -> None:
         """The next step is to know the curvature of its place."""
         self.gate_steps_left = 0

@@ -27,7 +27,7 @@ _SHORT_ITER_WITH_KINKS = 25   # all EM's
 _SHORT_ITER_OF_LITTLE = 60    # where an iteration takes microseconds
 _LITTLE = 1 << 19         # multiplications of such a pass, at most
 _SHORT_TOL = 1e-5
-_LONG_ITER = 200          # for those that are run on, with Newton's method
+_LONG_ITER = 200          # for those that are run on
 _LONG_TOL = 1e-8
 _ROWS_AT_FIRST = 2000     # of large data: enough where all starts agree
 _ROWS = 5000              # and to tell good starts from bad where they do not
@@ -36,12 +36,12 @@ _SMALL = 2000             # rows up to which starts cost little
 _TINY = 500               # rows up to which they cost next to nothing
 # (starts, share of them at the best) that end the race; of tiny data all starts are run, and moves made.
 _ENOUGH_OF_SMALL = ((24, 0.9),)
-_ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
+_ENOUGH_OF_LARGE = ((5, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
 # Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
 _MOVES, _MOST_ROOTS, _MOVES_ON_ROWS = 24, 12, 1400
 _FEWEST_MOVES = 6
-_MOVES_OF_AGREED = 20     # where nine tenths of the starts ended at the same best
+_MOVES_OF_AGREED = 30     # where nine tenths of the starts ended at the same best
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
@@ -120,6 +120,7 @@ class _Field:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
         is_little = design.pass_work(task.n_experts) < _LITTLE
+        self.in_kernel = design.is_brief(task.n_experts) and not has_kinks(design)
         usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else _SHORT_ITER
         self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else usual
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
@@ -241,7 +242,9 @@ class _Field:
     def reach(self, start: Start) -> None:
         """Run a start on to its optimum, and rank it."""
         self.passed.append(self.density(start))
-        self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
+        # The kernel goes all the way where passes are short, and Newton's method where it does not arrive.
+        if not (self.in_kernel and self.run(start, _LONG_ITER, _LONG_TOL)):
+            self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
         start.reached = start.status == "finished"
         if start.status == "finished" and any(
             abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"
@@ -250,8 +253,11 @@ class _Field:
         self.reached.append(start)
         self.reached.sort(key=_rank)
 
-    def run(self, start: Start, max_iter: int, tol: float, newton: bool = False) -> None:
-        """Run a start a little further; one that falls behind the leader for good is eliminated on the way."""
+    def run(self, start: Start, max_iter: int, tol: float, newton: bool = False) -> bool:
+        """Run a start a little further; one that falls behind the leader for good is eliminated on the way.
+
+        Returns whether there is no more to be done.
+        """
         task, weight = self.task, self.design.rows.total_weight
         chase = Chase(self.to_beat * weight, task.out_of_time)
         run = maximise if newton else climb
@@ -264,6 +270,7 @@ class _Field:
         start.record(outcome, weight)
         sound = math.isfinite(start.value) and not task.by_chance(self.design, outcome.sums).any()
         start.status = "degenerate" if not sound else "eliminated" if chase.lost else "finished"
+        return outcome.converged or chase.lost
 
     def agree(self, enough: _Rules) -> bool:
         """Whether so many starts or more, and this share of them, end at the same best."""
@@ -282,6 +289,9 @@ class _Field:
                 break
             if start.status == "finished" and may_be_better(self.design, start.parameters, leader.parameters):
                 finalists.append(start)
+        for start in finalists:
+            if start.curvature is None and start.reached and self.in_kernel:   # which knows EM's curvature alone
+                self.task.take_curvature(start, self.design, self.objective)
         others = [start for start in self.starts if start not in finalists]
         for start in others:
             if start.status == "finished":

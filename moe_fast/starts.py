@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,11 +96,11 @@ def ransac(design: Design, n_experts: int, rng: np.random.Generator) -> Paramete
         if len(left) < 2 * p:
             left = np.arange(len(y))
         lines = _lines(D, y, rng.choice(left, size=(_RANSAC_TRIES, p)))
-        residual = np.abs(y[left, np.newaxis] - D[left] @ lines.T)
-        size = np.quantile(residual, _RANSAC_QUANTILE, axis=0)
+        residual = np.abs(y[left] - lines @ D[left].T)
+        size = _quantile(residual, _RANSAC_QUANTILE)
         best = np.argmin(size)
         robust = size[best] / _NORMAL_QUANTILE
-        inlier = residual[:, best] <= _INLIER * robust
+        inlier = residual[best] <= _INLIER * robust
         rows = left[inlier]
         expert[k] = _least_squares(D[rows], y[rows]) if len(rows) >= p else lines[best]
         noise_std[k] = robust
@@ -167,27 +169,26 @@ def _best_split(design: Design, rows: Labels, rng: np.random.Generator) -> tuple
     smallest = 1e-16 * (float(np.abs(with_y[:, -1]).max()) + 1e-300) ** 2
     for _ in range(1 if x.shape[1] == 1 else _TREE_DIRECTIONS):
         along = x @ rng.standard_normal(x.shape[1])
-        cuts = np.sort(np.quantile(along, rng.uniform(0.05, 0.95, _TREE_CUTS)))
-        slice_of = np.searchsorted(cuts, along)
-        slices = [with_y[slice_of == s] for s in range(_TREE_CUTS + 1)]
-        counts = np.cumsum([len(part) for part in slices])
-        grams = np.cumsum([part.T @ part for part in slices], axis=0)
-        n_left = counts[:-1]
+        order = np.argsort(along)
+        along, ordered = along[order], with_y[order]
+        cuts = along[((n_rows - 1) * np.sort(rng.uniform(0.05, 0.95, _TREE_CUTS))).astype(np.intp)]
+        n_left = np.searchsorted(along, cuts, side="right")    # rows of one value stay together
+        grams = np.cumsum([part.T @ part for part in np.split(ordered, n_left)], axis=0)
         sides = np.concatenate([grams, grams[-1] - grams[:-1]])
-        costs = _line_costs(sides, np.append(counts, n_rows - n_left), smallest)
-        left, whole, right = np.split(costs, [_TREE_CUTS, _TREE_CUTS + 1])
+        counts = np.concatenate([n_left, [n_rows], n_rows - n_left])
+        left, whole, right = np.split(_line_costs(sides, counts, smallest), [_TREE_CUTS, _TREE_CUTS + 1])
         enough = np.minimum(n_left, n_rows - n_left) >= p + 2
         change = np.where(enough, left + right - whole, math.inf)
         cut = int(np.argmin(change))
         if change[cut] < best[0]:
-            best = (float(change[cut]), rows[slice_of > cut])
+            best = (float(change[cut]), rows[order[n_left[cut] :]])
     return best
 
 
 def _line_costs(grams: FloatArray, counts: NDArray[np.intp], smallest: float) -> FloatArray:
     """n log s of the lines through groups of rows, from Gram matrices of [D, y]; `smallest` is that of a square s."""
     cross, squares = grams[:, :-1, -1], grams[:, -1, -1]
-    lines = solve_normal_equations(np.ascontiguousarray(grams[:, :-1, :-1]), np.ascontiguousarray(cross))
+    lines = _solve(np.ascontiguousarray(grams[:, :-1, :-1]), np.ascontiguousarray(cross))
     left_over = squares - np.sum(lines * cross, axis=1)
     return 0.5 * counts * np.log(np.maximum(left_over / np.maximum(counts, 1), smallest))
 
@@ -206,7 +207,7 @@ def local(design: Design, n_experts: int, rng: np.random.Generator) -> Parameter
     for k in range(n_experts):
         if np.any(of_line == k):
             expert[k] = np.median(lines[of_line == k], axis=0)
-    labels = np.argmin(np.abs(y[:, np.newaxis] - D @ expert.T), axis=1)
+    labels = np.argmin(np.abs(y - expert @ D.T), axis=0)
     return from_labels(design, labels, n_experts, rng)
 
 
@@ -240,11 +241,10 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
     rows = worst if rng.random() < 0.5 else rng.choice(worst, min(n_worst, p + 1), replace=False)
     line = _least_squares(D[rows], y[rows])
     residual = np.abs(y[worst] - D[worst] @ line)
-    noise_std = max(float(np.quantile(residual, 0.5)) / 0.6745, 0.1 * float(parameters.noise_std.min()))
-    logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(n_samples)])
+    noise_std = max(float(np.median(residual)) / 0.6745, 0.1 * float(parameters.noise_std.min()))
     own_gate = np.zeros((1, design.n_gate_columns))
     if design.gate_intercept:   # a share of one in k
-        own_gate[0, 0] = float(np.mean(logsumexp(logits))) - math.log(parameters.n_experts)
+        own_gate[0, 0] = float(np.mean(logsumexp(logits(design, parameters)))) - math.log(parameters.n_experts)
     return Parameters(
         np.vstack([line, parameters.expert]),
         np.vstack([own_gate, parameters.gate]),
@@ -321,7 +321,7 @@ def shift_border(
 
     Half of the time the cut is parallel to the gate's border between the two.
     """
-    labels = np.argmax(log_joint(design, parameters), axis=1)
+    labels = np.argmax(log_joint(design, parameters), axis=0)
     giver, taker = rng.choice(parameters.n_experts, 2, replace=False)
     rows = np.flatnonzero(labels == giver)
     if len(rows):
@@ -330,7 +330,7 @@ def shift_border(
             along = design.gate_matrix[rows] @ (gate[taker] - gate[giver])
         else:
             along = _along_random(design, rows, rng)
-        labels[rows[along > np.quantile(along, rng.uniform(0.2, 0.95))]] = taker
+        labels[rows[along > _quantile(along, rng.uniform(0.2, 0.95))]] = taker
     return _dealt_anew(design, parameters, labels, [], rng)
 
 
@@ -341,12 +341,12 @@ def recut_expert(
     k = parameters.n_experts
     gone, split = rng.choice(k, 2, replace=False) if k > 1 else (0, 0)
     joint = log_joint(design, parameters)
-    joint[:, gone] = -np.inf
-    labels = np.argmax(joint, axis=1)
+    joint[gone] = -np.inf
+    labels = np.argmax(joint, axis=0)
     rows = np.flatnonzero(labels == split)
     if len(rows):
         along = _along_random(design, rows, rng)
-        labels[rows[along > np.quantile(along, rng.uniform(0.1, 0.9))]] = gone
+        labels[rows[along > _quantile(along, rng.uniform(0.1, 0.9))]] = gone
     return _dealt_anew(design, parameters, labels, [gone], rng)
 
 
@@ -366,8 +366,9 @@ def relocate_expert(
     expert[gone] = _lines(D, y, near)[0]
     residual = np.abs(y[near[0]] - D[near[0]] @ expert[gone])
     noise_std[gone] = max(float(np.median(residual)) / 0.6745, 0.1 * float(noise_std.min()))
-    z = (y[:, np.newaxis] - D @ expert.T) / noise_std
-    labels = np.argmin(0.5 * z * z + np.log(noise_std), axis=1)
+    scale = noise_std[:, np.newaxis]
+    z = (y - expert @ D.T) / scale
+    labels = np.argmin(0.5 * z * z + np.log(scale), axis=0)
     return from_labels(design, labels, k, rng)
 
 
@@ -377,11 +378,11 @@ def cross_experts(
     """An expert of another optimum put in, with its rows: for the one that held most of them, or for any."""
     k = parameters.n_experts
     joint = log_joint(design, parameters)
-    rows = np.argmax(log_joint(design, donor), axis=1) == rng.integers(k)
-    held = np.bincount(np.argmax(joint, axis=1)[rows], minlength=k)
+    rows = np.argmax(log_joint(design, donor), axis=0) == rng.integers(k)
+    held = np.bincount(np.argmax(joint, axis=0)[rows], minlength=k)
     gone = int(np.argmax(held)) if rng.random() < 0.5 else int(rng.integers(k))
-    joint[:, gone] = -np.inf
-    labels = np.argmax(joint, axis=1)
+    joint[gone] = -np.inf
+    labels = np.argmax(joint, axis=0)
     labels[rows] = gone
     return _dealt_anew(design, parameters, labels, [gone], rng)
 
@@ -404,23 +405,27 @@ def _along_random(design: Design, rows: Labels, rng: np.random.Generator) -> Flo
 
 
 def logsumexp(values: FloatArray) -> FloatArray:
-    """log sum_k exp(values[i, k]) of every row of finite numbers."""
-    largest = values.max(axis=1)
-    return largest + np.log(np.exp(values - largest[:, np.newaxis]).sum(axis=1))
+    """log sum_k exp(values[k, i]) of every column of finite numbers."""
+    largest = values.max(axis=0)
+    return largest + np.log(np.exp(values - largest).sum(axis=0))
+
+
+def logits(design: Design, parameters: Parameters) -> FloatArray:
+    """Of the gate, (n_experts, n_samples)."""
+    return np.vstack([parameters.gate @ design.gate_matrix.T, np.zeros(design.rows.n_samples)])
 
 
 def log_joint(design: Design, parameters: Parameters) -> FloatArray:
-    """log p(z = k, y | x) of every row and expert, but for the softmax's sum; for starts, on few rows."""
-    mean = design.activation.g(design.expert_matrix @ parameters.expert.T)
-    logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
-    z = np.clip((design.rows.y[:, np.newaxis] - mean) / parameters.noise_std, -1e50, 1e50)
-    return logits - 0.5 * z * z - np.log(parameters.noise_std)
+    """log p(z = k, y | x) of every expert and row, but for the softmax's sum; for starts, on few rows."""
+    noise_std = parameters.noise_std[:, np.newaxis]
+    mean = design.activation.g(parameters.expert @ design.expert_matrix.T)
+    z = np.clip((design.rows.y - mean) / noise_std, -1e50, 1e50)
+    return logits(design, parameters) - 0.5 * z * z - np.log(noise_std)
 
 
 def log_density(design: Design, parameters: Parameters) -> FloatArray:
     """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
-    logits = np.column_stack([design.gate_matrix @ parameters.gate.T, np.zeros(design.rows.n_samples)])
-    return logsumexp(log_joint(design, parameters)) - logsumexp(logits)
+    return logsumexp(log_joint(design, parameters)) - logsumexp(logits(design, parameters))
 
 
 def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
@@ -429,19 +434,19 @@ def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
     return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
 
 
-# In the order in which a race draws them: of large data the first four decide whether there is more to look for, so
+# In the order in which a race draws them: of large data the first five decide whether there is more to look for, so
 # they are of different kinds, and each finds the optimum of data that are easy.
 KINDS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
     "partition": random_partition,
-    "local": local,
+    "segments_y": segments_of_y,
     "growth": growth,
+    "local": local,
     "tree": tree,
     "segments": segments,
     "ransac": ransac,
     "kmeans": kmeans,
     "random": random_parameters,
-    "segments_y": segments_of_y,
     "kmeans_x": kmeans_of_x,
 }
 
@@ -477,7 +482,10 @@ def make_start(
 
 
 def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
-    """n_starts kinds, the deterministic ones once, the others in turn."""
+    """n_starts kinds, the deterministic ones once, the others in turn, there and back.
+
+    Large data gets a round and a half: the second half of the kinds twice, as the first five decide whether to go on.
+    """
     if n_experts == 1:
         yield "partition"
         return
@@ -488,8 +496,7 @@ def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
         kind for kind in KINDS
         if kind != "spectral" and not (kind in LINEAR_ONLY and design.activation.code != Code.LINEAR)
     ]
-    for start in range(n_starts):
-        yield kinds[start % len(kinds)]
+    yield from islice(cycle(kinds + kinds[::-1]), n_starts)
 
 
 # ---- shared by the kinds ----
@@ -500,15 +507,19 @@ def from_labels(
 ) -> Parameters:
     """Experts fitted to the rows of each label, one noise, a gate that is flat or tells the labels apart."""
     D, y, weight = design.expert_matrix, design.rows.y, design.rows.weight
-    first = int(design.fit_intercept)
+    p, first = D.shape[1], int(design.fit_intercept)
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels, minlength=n_experts)
+    with_y = np.column_stack([D, y])[order]
+    weighted = with_y if weight is None else with_y * weight[order, np.newaxis]
+    bounds = np.cumsum(counts)[:-1]
+    parts = zip(np.split(weighted, bounds), np.split(with_y, bounds), strict=True)
+    grams = np.stack([heavy.T @ part for heavy, part in parts])
     expert = random_parameters(design, n_experts, rng).expert   # for labels with too few rows
-    residual = np.array(y)
-    for k in range(n_experts):
-        mine = labels == k
-        if np.count_nonzero(mine) > D.shape[1] or n_experts == 1:
-            expert[k] = _least_squares(D[mine], y[mine], None if weight is None else weight[mine])
-        residual[mine] -= D[mine] @ expert[k]
-    noise_std = np.sqrt(np.average(residual**2, weights=weight))
+    enough = counts > p if n_experts > 1 else np.ones(1, dtype=bool)
+    expert[enough] = solve_normal_equations(grams[enough, :p, :p], grams[enough, :p, p])
+    residual = with_y[:, p] - np.sum(with_y[:, :p] * np.repeat(expert, counts, axis=0), axis=1)
+    noise_std = np.sqrt(np.average(residual**2, weights=None if weight is None else weight[order]))
     if design.activation.code != Code.LINEAR:
         # By Stein's lemma the regression of g(a.x) on x points along a; the norm is a guess.
         expert[:, first:] /= np.maximum(np.linalg.norm(expert[:, first:], axis=1, keepdims=True), 1e-12)
@@ -537,28 +548,35 @@ def _discriminant(design: Design, labels: Labels, n_experts: int) -> FloatArray:
 def _slices(values: FloatArray, n_slices: int, rng: np.random.Generator) -> Labels:
     """Slices of sorted values, of about equal sizes: shares from a Dirichlet law."""
     shares = rng.dirichlet(np.full(n_slices, 4.0))
-    return np.searchsorted(np.quantile(values, np.minimum(np.cumsum(shares)[:-1], 1.0)), values)
+    cuts = np.minimum(np.cumsum(shares)[:-1], 1.0) * (len(values) - 1)
+    return np.searchsorted(np.sort(values)[cuts.astype(np.intp)], values)
+
+
+def _quantile(values: FloatArray, share: float) -> Any:
+    """The value that about this share of the values, along the last axis, lie below."""
+    at = int(share * (values.shape[-1] - 1))
+    return np.partition(values, at, axis=-1)[..., at]
 
 
 def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> Labels:
     """k-means from k-means++ centres. (That of SciPy takes longer to import than a small fit.)"""
     squares = np.sum(points**2, axis=1)
 
-    def distances(centres: FloatArray) -> FloatArray:   # squared
-        return squares[:, np.newaxis] - 2.0 * points @ centres.T + np.sum(centres**2, axis=1)
+    def distances(centres: FloatArray) -> FloatArray:   # squared, (n_clusters, n_points)
+        return squares - 2.0 * centres @ points.T + np.sum(centres**2, axis=1, keepdims=True)
 
     centres = points[rng.integers(len(points), size=1)]
     for _ in range(1, n_clusters):
-        nearest = np.maximum(distances(centres).min(axis=1), 0.0)
+        nearest = np.maximum(distances(centres).min(axis=0), 0.0)
         total = nearest.sum()
         chosen = rng.choice(len(points), p=nearest / total if total > 0.0 else None)
         centres = np.vstack([centres, points[chosen]])
     labels = np.zeros(len(points), dtype=np.intp)
     for _ in range(_KMEANS_ITER):
-        before, labels = labels, np.argmin(distances(centres), axis=1)
+        before, labels = labels, np.argmin(distances(centres), axis=0)
         if np.array_equal(labels, before):
             break
-        member = labels == np.arange(n_clusters)[:, np.newaxis]
+        member = (labels == np.arange(n_clusters)[:, np.newaxis]).astype(np.float64)
         counts = member.sum(axis=1)
         held = counts > 0   # a cluster without points keeps its centre
         centres[held] = (member @ points)[held] / counts[held, np.newaxis]
@@ -576,7 +594,7 @@ def _neighbours(design: Design, anchors: Labels, n_near: int) -> Labels:
 def _lines(D: FloatArray, y: FloatArray, rows: Labels) -> FloatArray:
     """The line through each set of rows, (n_sets, p)."""
     subsets = D[rows]
-    return solve_normal_equations(subsets.transpose(0, 2, 1) @ subsets, np.einsum("tip,ti->tp", subsets, y[rows]))
+    return _solve(subsets.transpose(0, 2, 1) @ subsets, np.einsum("tip,ti->tp", subsets, y[rows]))
 
 
 def _with_flat_gate(design: Design, expert: FloatArray, noise_std: FloatArray) -> Parameters:
@@ -585,7 +603,10 @@ def _with_flat_gate(design: Design, expert: FloatArray, noise_std: FloatArray) -
     return Parameters(np.ascontiguousarray(expert), gate, np.maximum(noise_std, floor))
 
 
-def _least_squares(D: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> FloatArray:
-    """By normal equations: a start needs no more digits than they keep, and the columns are standardised."""
-    weighted = D if weight is None else D * weight[:, np.newaxis]
-    return solve_normal_equations((weighted.T @ D)[np.newaxis], (weighted.T @ y)[np.newaxis])[0]
+def _least_squares(D: FloatArray, y: FloatArray) -> FloatArray:
+    return _solve((D.T @ D)[np.newaxis], (D.T @ y)[np.newaxis])[0]
+
+
+def _solve(grams: FloatArray, right: FloatArray) -> FloatArray:
+    """By normal equations: a start needs no more digits than they keep, and no minimum norm."""
+    return solve_normal_equations(grams, right, minimum_norm=False)

@@ -54,14 +54,17 @@ _SAME = 1e-6              # log-likelihoods so close, per unit of weight, are on
 
 # A noise that will be held is estimated for so many iterations, from this part of the standard deviation of y.
 _ANNEALING_ITER = 30
-_LAP, _LAPS = 20, 10       # iterations, and so many times their gain: a run further behind than that is lost
+# A run further behind than so many iterations gain at the rate of its last 20, or 5 near its end, is lost.
+_RUNS_ON = 200
+_LAP, _LAP_NEAR_END = 20, 5
+_PROMISES = 30             # or than so many times what Newton's last step promised, near its end
 _WIDE = 0.5
 _SPARE = 10     # starts that are finished too, one by one, until one of them is sound
 
 
 @dataclass
 class Chase:
-    """A callback that ends a run that creeps on below another: ten times its last gain would not bring it up.
+    """A callback that ends a run which will not come up to another's value.
 
     Attributes
     ----------
@@ -69,21 +72,27 @@ class Chase:
         The objective of the other run.
     stop : callable
         Asked first.
+    near_end : bool
+        Whether the run begins near a maximum: its gains then only fall, and what Newton's method promises is to be had.
     lost : bool
         Whether the run was ended for this reason.
     """
 
     to_beat: float
     stop: Callable[[State], bool]
+    near_end: bool = False
     lost: bool = False
     _before: float = -math.inf
 
     def __call__(self, state: State) -> bool:
         if self.stop(state):
             return True
-        if state.iteration % _LAP == 0:
+        behind, lap = self.to_beat - state.objective, _LAP_NEAR_END if self.near_end else _LAP
+        if state.iteration % lap == 0:
             gain, self._before = state.objective - self._before, state.objective
-            self.lost = self.to_beat - state.objective > _LAPS * gain
+            self.lost = behind > _RUNS_ON / lap * gain
+        if self.near_end and behind > _PROMISES * state.left:
+            self.lost = True
         return self.lost
 
 
@@ -439,7 +448,7 @@ class Task:
         """
         design = self.design
         parameters = self.with_held_noise(start.parameters)
-        chase = Chase(to_beat, self.watch)
+        chase = Chase(to_beat, self.watch, near_end=True)
         climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton)
         outcome = climb(
             parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise,
@@ -485,15 +494,19 @@ class Task:
             max_iter=self.max_iter, tol=_SAMPLE_TOL, smallest_noise=self.smallest_noise, callback=self.watch,
         )
         start.record(outcome, sample.rows.total_weight)
-        sums = sample.run(outcome.parameters, _em.INFORMATION)
-        if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, sums).any():
+        if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, outcome.sums).any():
             start.value = -np.inf
             return
-        curvature = Curvature.factor(
-            hessian(sums, outcome.parameters, objective), scales(sums, outcome.parameters, objective)
-        )
         start.parameters, start.value = outcome.parameters, outcome.objective
-        start.keep(curvature, sample)
+        self.take_curvature(start, sample, objective)
+
+    def take_curvature(self, start: Start, design: Design, objective: Objective) -> None:
+        """Note the curvature where the start is, with which Newton's method will begin."""
+        sums = design.run(start.parameters, _em.INFORMATION)
+        start.keep(
+            Curvature.factor(hessian(sums, start.parameters, objective), scales(sums, start.parameters, objective)),
+            design,
+        )
 
     def report(self, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight

@@ -13,10 +13,22 @@ from moe_fast.design import Design, Parameters
 from moe_fast.em import maximise, overall_line
 from moe_fast.objective import Objective
 from moe_fast.rows import Rows
-from moe_fast.starts import KINDS, MOVES, log_density, make_start, may_be_better, moves_for, portfolio
+from moe_fast.starts import (
+    KINDS,
+    MOVES,
+    _best_split,
+    _quantile,
+    _slices,
+    from_labels,
+    log_density,
+    make_start,
+    may_be_better,
+    moves_for,
+    portfolio,
+)
 
 ALL_KINDS = [
-    "spectral", "partition", "local", "growth", "tree", "segments", "ransac", "kmeans", "random", "segments_y",
+    "spectral", "partition", "segments_y", "growth", "local", "tree", "segments", "ransac", "kmeans", "random",
     "kmeans_x",
 ]
 
@@ -352,6 +364,55 @@ def test_portfolio_mixes_every_kind(sim):
     assert kinds.count("spectral") == 1   # the same every time
     for kind in ALL_KINDS[1:]:
         assert kinds.count(kind) == 2
+
+
+def test_portfolio_goes_there_and_back(sim):
+    """Large data gets 16: no kind thrice. Kills: every round in one order, which would leave the last kinds at one."""
+    kinds = kinds_of(sim.X, sim.y, 3, 16)
+    assert kinds[:11] == ALL_KINDS
+    assert kinds[11:] == ALL_KINDS[:5:-1]
+
+
+def test_quantile_and_slices_keep_their_shares():
+    """Kills: an index beyond the last, another axis, cuts of the unsorted values."""
+    values = np.random.default_rng(0).permutation(1000.0 * np.arange(3)[:, np.newaxis] + np.arange(101.0), axis=1)
+    np.testing.assert_array_equal(_quantile(values, 0.25), [25.0, 1025.0, 2025.0])
+    assert _quantile(values[0], 1.0) == 100.0
+    assert _quantile(values[0], 0.0) == 0.0
+    labels = _slices(values[0], 4, np.random.default_rng(1))
+    shares = np.random.default_rng(1).dirichlet(np.full(4, 4.0))
+    np.testing.assert_allclose(np.bincount(labels) / 101, shares, atol=0.02)
+    assert (np.diff(labels[np.argsort(values[0])]) >= 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_get_their_own_lines(sim, weighted):
+    """Kills: a Gram of other rows, a weight on one side of the normal equations alone, residuals of another order."""
+    rng = np.random.default_rng(2)
+    weight = rng.uniform(0.5, 2.0, 300) if weighted else None
+    design = Design(Rows.check(sim.X, sim.y, weight), get_activation("linear"))
+    labels = np.r_[np.zeros(3, np.intp), rng.integers(1, 3, 297)][rng.permutation(300)]
+    start = from_labels(design, labels, 3, rng)
+    root = np.ones(300) if weight is None else np.sqrt(weight)
+    D, residual = design.expert_matrix, sim.y - np.sum(design.expert_matrix * start.expert[labels], axis=1)
+    for k in (1, 2):
+        mine = labels == k
+        line = np.linalg.lstsq(D[mine] * root[mine, np.newaxis], sim.y[mine] * root[mine], rcond=None)[0]
+        np.testing.assert_allclose(start.expert[k], line, rtol=1e-9, atol=1e-9)
+    assert not np.allclose(residual[labels == 0], 0.0)   # three rows make no line of five coefficients
+    np.testing.assert_allclose(start.noise_std, np.sqrt(np.average(residual**2, weights=weight)), rtol=1e-12)
+
+
+def test_a_split_leaves_equal_values_together():
+    """Kills: a cut between rows of one x, which no gate can make."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(4, size=(400, 1)).astype(float)
+    y = np.where(x[:, 0] > 1, 5.0, 0.0) + 0.1 * rng.standard_normal(400)
+    design = Design(Rows.check(x, y), get_activation("linear"))
+    for seed in range(10):
+        change, rows = _best_split(design, np.arange(400), np.random.default_rng(seed))
+        assert change < 0.0
+        assert not set(x[rows, 0]) & set(np.delete(x[:, 0], rows))
 
 
 def test_portfolio_leaves_out_what_cannot_be(sim):
