@@ -52,8 +52,9 @@ class State:
     design : Design
     parameters : Parameters
         In the design's coordinates; `model` is in the user's.
-    left : float
-        About what is left to gain, or more: what the last step promised, if it was Newton's; infinity if not.
+    promised : float
+        What the last step was to gain, if it was Newton's by the curvature of a maximum: about what was left to gain
+        before it. Infinity for other steps.
     """
 
     iteration: int
@@ -61,7 +62,7 @@ class State:
     log_likelihood: float
     design: Design = field(repr=False)
     parameters: Parameters = field(repr=False)
-    left: float = field(repr=False, default=math.inf)
+    promised: float = field(repr=False, default=math.inf)
 
     @property
     def model(self):
@@ -193,7 +194,7 @@ def climb(
     design: Design, start: Parameters, objective: Objective, *, max_iter: int, tol: float,
     quasi_newton: bool = False, callback: Callable[[State], object] | None = None,
 ) -> Outcome:
-    """`maximise` with ``newton=False``: the same steps, for starts on few rows.
+    """`maximise` with ``newton=False``: the same steps, where passes are short.
 
     Where passes are short, many of them are one call of the kernel, and the callback is asked between calls. Where the
     kernel's step gains at no length, as at a kink, a few are handed over a few times; then the run ends early.

@@ -49,8 +49,8 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray, *, minimum_n
     right : ndarray of shape (m, p)
         In the range of its matrix, as normal equations are.
     minimum_norm : bool
-        Which solution where a matrix is singular: that of minimum norm, or a cheaper one, with zeros for unknowns whose
-        columns depend on others.
+        Which solution where a matrix is singular: that of minimum norm, or up to `SMALL_SYSTEM` columns a cheaper one,
+        with zeros for unknowns whose columns depend on others.
 
     Returns
     -------

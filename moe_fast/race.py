@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .design import Design, Parameters
 from .em import climb, maximise
-from .pace import has_kinks
+from .pace import NEWTON_PARAMETERS, has_kinks
 from .starts import enlarge, log_density, make_start, may_be_better, moves_for, portfolio
 from .task import Chase, Start, Task
 
@@ -120,7 +120,8 @@ class _Field:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
         is_little = design.pass_work(task.n_experts) < _LITTLE
-        self.in_kernel = design.is_brief(task.n_experts) and not has_kinks(design)
+        newton = not has_kinks(design) and task.n_parameters <= NEWTON_PARAMETERS
+        self.in_kernel = newton and design.is_brief(task.n_experts)
         usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else _SHORT_ITER
         self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else usual
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
@@ -242,8 +243,11 @@ class _Field:
     def reach(self, start: Start) -> None:
         """Run a start on to its optimum, and rank it."""
         self.passed.append(self.density(start))
-        # The kernel goes all the way where passes are short, and Newton's method where it does not arrive.
-        if not (self.in_kernel and self.run(start, _LONG_ITER, _LONG_TOL)):
+        arrived = self.in_kernel and self.run(start, _LONG_ITER, _LONG_TOL)
+        if arrived and start.status == "finished":   # at a saddle, perhaps: the kernel knows EM's curvature alone
+            self.task.take_curvature(start, self.design, self.objective)
+            arrived = start.curvature is not None
+        if not arrived:
             self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
         start.reached = start.status == "finished"
         if start.status == "finished" and any(
@@ -289,9 +293,6 @@ class _Field:
                 break
             if start.status == "finished" and may_be_better(self.design, start.parameters, leader.parameters):
                 finalists.append(start)
-        for start in finalists:
-            if start.curvature is None and start.reached and self.in_kernel:   # which knows EM's curvature alone
-                self.task.take_curvature(start, self.design, self.objective)
         others = [start for start in self.starts if start not in finalists]
         for start in others:
             if start.status == "finished":

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -484,7 +483,8 @@ def make_start(
 def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
     """n_starts kinds, the deterministic ones once, the others in turn, there and back.
 
-    Large data gets a round and a half: the second half of the kinds twice, as the first five decide whether to go on.
+    With linear experts large data gets a round and a half: the second half of the kinds twice, as the first five decide
+    whether to go on.
     """
     if n_experts == 1:
         yield "partition"
@@ -517,7 +517,9 @@ def from_labels(
     grams = np.stack([heavy.T @ part for heavy, part in parts])
     expert = random_parameters(design, n_experts, rng).expert   # for labels with too few rows
     enough = counts > p if n_experts > 1 else np.ones(1, dtype=bool)
-    expert[enough] = solve_normal_equations(grams[enough, :p, :p], grams[enough, :p, p])
+    matrices, right = np.ascontiguousarray(grams[enough, :p, :p]), np.ascontiguousarray(grams[enough, :p, p])
+    # Of minimum norm: where all rows leave coefficients undetermined, EM's steps keep what is begun with.
+    expert[enough] = solve_normal_equations(matrices, right)
     residual = with_y[:, p] - np.sum(with_y[:, :p] * np.repeat(expert, counts, axis=0), axis=1)
     noise_std = np.sqrt(np.average(residual**2, weights=None if weight is None else weight[order]))
     if design.activation.code != Code.LINEAR:
@@ -552,7 +554,7 @@ def _slices(values: FloatArray, n_slices: int, rng: np.random.Generator) -> Labe
     return np.searchsorted(np.sort(values)[cuts.astype(np.intp)], values)
 
 
-def _quantile(values: FloatArray, share: float) -> Any:
+def _quantile(values: FloatArray, share: float) -> FloatArray:
     """The value that about this share of the values, along the last axis, lie below."""
     at = int(share * (values.shape[-1] - 1))
     return np.partition(values, at, axis=-1)[..., at]
@@ -608,5 +610,5 @@ def _least_squares(D: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _solve(grams: FloatArray, right: FloatArray) -> FloatArray:
-    """By normal equations: a start needs no more digits than they keep, and no minimum norm."""
+    """By normal equations: a line through some rows needs no more digits than they keep, and no minimum norm."""
     return solve_normal_equations(grams, right, minimum_norm=False)

@@ -54,11 +54,11 @@ _SAME = 1e-6              # log-likelihoods so close, per unit of weight, are on
 
 # A noise that will be held is estimated for so many iterations, from this part of the standard deviation of y.
 _ANNEALING_ITER = 30
+_WIDE = 0.5
 # A run further behind than so many iterations gain at the rate of its last 20, or 5 near its end, is lost.
 _RUNS_ON = 200
 _LAP, _LAP_NEAR_END = 20, 5
 _PROMISES = 30             # or than so many times what Newton's last step promised, near its end
-_WIDE = 0.5
 _SPARE = 10     # starts that are finished too, one by one, until one of them is sound
 
 
@@ -90,8 +90,8 @@ class Chase:
         behind, lap = self.to_beat - state.objective, _LAP_NEAR_END if self.near_end else _LAP
         if state.iteration % lap == 0:
             gain, self._before = state.objective - self._before, state.objective
-            self.lost = behind > _RUNS_ON / lap * gain
-        if self.near_end and behind > _PROMISES * state.left:
+            self.lost = behind > max(_RUNS_ON / lap * gain, 0.0)   # a gain of rounding may be below zero
+        if self.near_end and behind > _PROMISES * state.promised:
             self.lost = True
         return self.lost
 
@@ -444,11 +444,11 @@ class Task:
     def finish_one(self, start: Start, to_beat: float = -math.inf) -> tuple[Outcome, list[int]]:
         """The unpenalised maximum from this start; where experts collapse, the penalised one, and which they are.
 
-        The run ends early where it creeps on far below `to_beat`.
+        The run ends early where it will not come up to `to_beat`.
         """
         design = self.design
         parameters = self.with_held_noise(start.parameters)
-        chase = Chase(to_beat, self.watch, near_end=True)
+        chase = Chase(to_beat, self.watch, near_end=start.reached or start.curvature is not None)
         climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton)
         outcome = climb(
             parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise,

@@ -391,7 +391,7 @@ def test_labels_get_their_own_lines(sim, weighted):
     rng = np.random.default_rng(2)
     weight = rng.uniform(0.5, 2.0, 300) if weighted else None
     design = Design(Rows.check(sim.X, sim.y, weight), get_activation("linear"))
-    labels = np.r_[np.zeros(3, np.intp), rng.integers(1, 3, 297)][rng.permutation(300)]
+    labels = np.r_[np.zeros(5, np.intp), rng.integers(1, 3, 295)][rng.permutation(300)]
     start = from_labels(design, labels, 3, rng)
     root = np.ones(300) if weight is None else np.sqrt(weight)
     D, residual = design.expert_matrix, sim.y - np.sum(design.expert_matrix * start.expert[labels], axis=1)
@@ -399,8 +399,16 @@ def test_labels_get_their_own_lines(sim, weighted):
         mine = labels == k
         line = np.linalg.lstsq(D[mine] * root[mine, np.newaxis], sim.y[mine] * root[mine], rcond=None)[0]
         np.testing.assert_allclose(start.expert[k], line, rtol=1e-9, atol=1e-9)
-    assert not np.allclose(residual[labels == 0], 0.0)   # three rows make no line of five coefficients
+    assert not np.allclose(residual[labels == 0], 0.0)   # five rows tell nothing of five coefficients and a noise
     np.testing.assert_allclose(start.noise_std, np.sqrt(np.average(residual**2, weights=weight)), rtol=1e-12)
+
+
+def test_one_expert_takes_rows_however_few(sim):
+    """Of minimum norm. Kills: coefficients at random where rows are few; those of columns left out."""
+    design = Design(Rows.check(sim.X[:4], sim.y[:4]), get_activation("linear"))
+    start = from_labels(design, np.zeros(4, np.intp), 1, np.random.default_rng(0))
+    shortest = np.linalg.lstsq(design.expert_matrix, sim.y[:4], rcond=None)[0]
+    np.testing.assert_allclose(start.expert[0], shortest, atol=1e-6)
 
 
 def test_a_split_leaves_equal_values_together():
