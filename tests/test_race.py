@@ -244,7 +244,7 @@ def test_near_its_end_a_run_is_lost_by_what_newtons_method_promises():
 def test_a_leader_is_not_lost_by_rounding():
     """Kills: a fall by rounding, of a run ahead of the other, taken for one that will never come up."""
     chase = Chase(0.0, lambda state: False, near_end=True)
-    assert not any(chase(State(i, 1.0 - 1e-12 * i, 1.0, None, None)) for i in range(1, 40))
+    assert not any(chase(State(i, 1e-12 - 1e-14 * i, 0.0, None, None)) for i in range(1, 40))
 
 
 def test_only_the_finish_of_a_race_begins_near_an_end(bent, monkeypatch):
