@@ -36,7 +36,7 @@ _SMALL = 2000             # rows up to which starts cost little
 _TINY = 500               # rows up to which they cost next to nothing
 # (starts, share of them at the best) that end the race; of tiny data all starts are run, and moves made.
 _ENOUGH_OF_SMALL = ((24, 0.9),)
-_ENOUGH_OF_LARGE = ((5, 0.8), (12, 0.75))
+_ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
 _FINISHERS = 6            # starts that are run on
 # Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
 _MOVES, _MOST_ROOTS, _MOVES_ON_ROWS = 24, 12, 1400

@@ -433,19 +433,19 @@ def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
     return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
 
 
-# In the order in which a race draws them: of large data the first five decide whether there is more to look for, so
+# In the order in which a race draws them: of large data the first four decide whether there is more to look for, so
 # they are of different kinds, and each finds the optimum of data that are easy.
 KINDS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
     "partition": random_partition,
-    "segments_y": segments_of_y,
-    "growth": growth,
     "local": local,
+    "growth": growth,
     "tree": tree,
     "segments": segments,
     "ransac": ransac,
     "kmeans": kmeans,
     "random": random_parameters,
+    "segments_y": segments_of_y,
     "kmeans_x": kmeans_of_x,
 }
 
@@ -483,7 +483,7 @@ def make_start(
 def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
     """n_starts kinds, the deterministic ones once, the others in turn, there and back.
 
-    With linear experts large data gets a round and a half: the second half of the kinds twice, as the first five decide
+    With linear experts large data gets a round and a half: the second half of the kinds twice, as the first four decide
     whether to go on.
     """
     if n_experts == 1:

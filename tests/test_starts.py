@@ -28,7 +28,7 @@ from moe_fast.starts import (
 )
 
 ALL_KINDS = [
-    "spectral", "partition", "segments_y", "growth", "local", "tree", "segments", "ransac", "kmeans", "random",
+    "spectral", "partition", "local", "growth", "tree", "segments", "ransac", "kmeans", "random", "segments_y",
     "kmeans_x",
 ]
 
