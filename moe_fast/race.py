@@ -41,7 +41,7 @@ _FINISHERS = 6            # starts that are run on
 # Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
 _MOVES, _MOST_ROOTS, _MOVES_ON_ROWS = 24, 12, 1400
 _FEWEST_MOVES = 6
-_MOVES_OF_AGREED = 30     # where nine tenths of the starts ended at the same best
+_MOVES_OF_AGREED = 50     # where nine tenths of the starts ended at the same best
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample

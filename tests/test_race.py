@@ -76,7 +76,7 @@ def test_starts_that_disagree_are_run_on_more_rows(monkeypatch):
 def test_tiny_data_run_all_starts_and_moves(bent):
     """Kills: an end by agreement: tonedata's optimum is one that few starts find; as many moves where starts agree."""
     sim = mf.make_moe(200, 4, 2, random_state=0)
-    for data, n_experts, least, most in (((sim.X, sim.y), 2, 30, 50), (bent, 3, 86, 1000)):
+    for data, n_experts, least, most in (((sim.X, sim.y), 2, 50, 70), (bent, 3, 86, 1000)):
         _, starts = run(*data, n_experts)
         assert sum(start.kind in KINDS for start in starts) == 44
         assert least <= sum(start.kind in MOVES for start in starts) <= most
