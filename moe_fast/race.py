@@ -41,7 +41,8 @@ _FINISHERS = 6            # starts that are run on
 # Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
 _MOVES, _MOST_ROOTS, _MOVES_ON_ROWS = 24, 12, 1400
 _FEWEST_MOVES = 6
-_MOVES_OF_AGREED = 50     # where nine tenths of the starts ended at the same best
+# Of tiny data, and as many where nine tenths of its starts ended at the same best: tonedata's lies beside that.
+_FEWEST_MOVES_OF_TINY = 80
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
 _FINALISTS = 4            # that are finished on all rows, or on a larger sample
@@ -63,9 +64,12 @@ def default_starts(task: Task) -> int:
 
 
 def default_patience(n_samples: int, n_parameters: int) -> int:
-    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 1400 rows."""
+    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 1400 rows.
+
+    At least 6, of tiny data 80.
+    """
     moves = _MOVES * min(math.sqrt(n_parameters), _MOST_ROOTS) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
-    return max(int(moves), _FEWEST_MOVES)
+    return max(int(moves), _FEWEST_MOVES_OF_TINY if n_samples <= _TINY else _FEWEST_MOVES)
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -101,7 +105,7 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     field.run_on(_FINISHERS // share)
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
         # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
-        patience = _MOVES_OF_AGREED if field.agree(_ENOUGH_OF_SMALL) else default_patience(n, task.n_parameters)
+        patience = _FEWEST_MOVES_OF_TINY if field.agree(_ENOUGH_OF_SMALL) else default_patience(n, task.n_parameters)
         field.move(patience // share)
     return field.result(_FINALISTS // share)
 

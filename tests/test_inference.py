@@ -616,7 +616,7 @@ def test_summary_in_a_terminal(summary):
     assert "Covariance:   observed information   BIC:                       1332.75" in lines
     head = lines.index("expert 1          coef   std err         z     P>|z|    [0.025    0.975]")
     assert lines[head + 2] == "intercept      14.7129    1.3238    11.114     0.000   12.1184   17.3075"
-    assert lines[head + 5] == "noise std       3.4509    0.2700                        2.9602    4.0229"
+    assert lines[head + 5] == "noise std       3.4509    0.2700                        2.9603    4.0229"
     assert [line.split("  ")[0] for line in lines if "P>|z|" in line] == ["expert 1", "expert 2", "gate 1"]
     assert lines[-1] == "Gate: log odds against expert 2."
     rules = [line for line in lines if set(line) <= {"=", "-"}]
