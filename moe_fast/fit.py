@@ -157,6 +157,7 @@ def fit_em(
         is of any shape.
     n_init : int, default 1
         Starts of that kind; the best end in which the data supports every expert is kept, or else the best.
+        ``result.starts`` has the end of each.
     time_limit, max_iter, tol, n_threads, random_state, callback
         As for `fit`; the callback sees every iteration of every start.
     newton : bool, default True
@@ -199,7 +200,7 @@ def fit_em(
         if task.holds_noise and task.newton:
             task.anneal(task.design, start)
         starts.append(start)
-    return task.finish(starts)
+    return task.finish(starts, give_up=False)
 
 
 @one_blas_thread()

@@ -26,12 +26,12 @@ class StartReport:
     index : int
         Its number among all starts, in the order they were made.
     log_likelihood : float
-        What it had reached when it was last looked at.
+        What it had reached when it was last looked at; of large data perhaps on a sample, scaled to all rows.
     n_iter : int
         EM iterations spent on it.
     status : str
-        "winner", "finished", "eliminated" (stopped early: others were ahead), "duplicate" (of a start that
-        went on) or "degenerate" (an expert collapsed).
+        "winner", "finished" (run to its end), "eliminated" (stopped early: others were ahead), "duplicate" (of a
+        start that went on) or "degenerate" (an expert collapsed).
     history : tuple of float
         The objective (log-likelihood less the barrier) before its first iteration and after each, in the units of
         `log_likelihood`. Of large data it is that of the sample climbed on, scaled to all rows. It never falls but

@@ -374,8 +374,11 @@ class Task:
 
     # ---- the finish ----
 
-    def finish(self, starts: list[Start]) -> FitResult:
-        """Run the starts that are still in the race to the end, without the barrier, and report the best."""
+    def finish(self, starts: list[Start], give_up: bool = True) -> FitResult:
+        """Run the starts that are still in the race to the end, without the barrier, and report the best.
+
+        With `give_up` those that fall behind are given up on the way.
+        """
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
         # Without the barrier all of them may end with an expert by chance; then others that came near, best first. Not
@@ -386,7 +389,8 @@ class Task:
         if self.sample is not None:
             for start in running:
                 self.approach(start, self.sample)
-            running = self.still_in(running, self.sample)
+            if give_up:
+                running = self.still_in(running, self.sample)
         ends: list[tuple[Outcome, list[int]]] = []
         sound: list[bool] = []
         to_beat = -math.inf
@@ -399,9 +403,9 @@ class Task:
             start.record(outcome, weight)
             ends.append((outcome, collapsed))
             sound.append(self.is_sound(outcome, collapsed))
-            if sound[-1]:
+            if sound[-1] and give_up:
                 to_beat = max(to_beat, outcome.objective)
-            else:
+            elif not sound[-1]:
                 start.status = "degenerate"
         # Where none is sound they are judged with the barrier: a spike's likelihood is no merit.
         judge = self.objective(0.0 if any(sound) else self.barrier(design))
