@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
-from .information import gradient, hessian, moved, scales
+from .information import factored, gradient, moved
 from .linalg import Curvature, from_lower_blocks, solve_normal_equations
 from .objective import Objective
 from .pace import QUASI_NEWTON_TRIES, Pace, StepKind, gate_serves, has_kinks
@@ -31,6 +31,8 @@ _HALVINGS = _em.HALVINGS    # of a step, past which no gain is to be had in its 
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _FLAT = 1e-7             # promised gain a row that is none if no step has any of it, as where an expert saturates
 _NEWTON_TRIES = 2        # lengths of a step of Newton's
+_AS_A_LINE = 1.5         # gain over its promise, above which there was no curvature: a line gains twice the promise
+_LONGER, _LENGTHENINGS = 4.0, 10    # such a step is taken so many times as long, and again, while that gains
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
 _CALL = 1 << 27          # multiplications of a call of the kernel: a tenth of a second, so that Python sees Ctrl-C
 _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iterations each time
@@ -249,6 +251,7 @@ class _Step:
     at: Callable[[float], Parameters]
     promise: float
     n_tries: int = _HALVINGS   # the whole step, its half, its quarter, ...
+    lengthens: bool = False    # whether its length is a guess, where a direction has no curvature
 
 
 def _next_step(
@@ -270,12 +273,12 @@ def _next_step(
         if pace.still_good(step.promise):
             return current, step
     current = _with_sums(design, current, objective, _em.INFORMATION | pace.precision)
-    pace.take_curvature(
-        Curvature.factor(
-            hessian(current.sums, current.parameters, objective), scales(current.sums, current.parameters, objective)
-        )
-    )
-    return current, None if pace.curvature is None else _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
+    pace.take_curvature(factored(current.sums, current.parameters, objective))
+    if pace.curvature is None:
+        return current, None
+    step = _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
+    step.lengthens = not pace.curvature.definite
+    return current, step
 
 
 def _em_step(
@@ -383,10 +386,24 @@ def _line_search(
         proposal = _evaluate(design, step.at(fraction), objective, pace.want)
         if proposal.objective >= least:
             pace.fraction = fraction
+            if step.lengthens and proposal.objective - current.objective > _AS_A_LINE * step.promise:
+                return _lengthened(design, proposal, step, objective, pace)
             return proposal
         least = current.objective + slack
         fraction *= 0.5
     return None
+
+
+def _lengthened(design: Design, proposal: Outcome, step: _Step, objective: Objective, pace: Pace) -> Outcome:
+    """The longest of the step, four times it, sixteen times, ... up to which each gains over the one before."""
+    fraction = pace.fraction
+    for _ in range(_LENGTHENINGS):
+        fraction *= _LONGER
+        longer = _evaluate(design, step.at(fraction), objective, pace.want)
+        if longer.objective <= proposal.objective:
+            break
+        proposal = longer
+    return proposal
 
 
 def _evaluate(design: Design, parameters: Parameters, objective: Objective, want: int) -> Outcome:

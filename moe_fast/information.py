@@ -10,10 +10,10 @@ import scipy
 from numpy.typing import NDArray
 
 from .design import Design, Parameters, Sums
-from .linalg import from_lower_blocks
+from .linalg import Curvature, from_lower_blocks
 from .objective import Objective
 
-__all__ = ["flat", "gradient", "hessian", "moved", "scales", "scores"]
+__all__ = ["factored", "flat", "gradient", "hessian", "moved", "scales", "scores"]
 
 FloatArray = NDArray[np.float64]
 
@@ -97,6 +97,11 @@ def hessian(sums: Sums, parameters: Parameters, objective: Objective) -> FloatAr
         at = np.arange(len(full) - len(of_barrier), len(full))
         full[at, at] -= 2.0 * of_barrier
     return full
+
+
+def factored(sums: Sums, parameters: Parameters, objective: Objective) -> Curvature | None:
+    """The Hessian, factored on a common scale of the parameters; None as `Curvature.factor` says."""
+    return Curvature.factor(hessian(sums, parameters, objective), scales(sums, parameters, objective))
 
 
 def flat(parameters: Parameters, objective: Objective) -> FloatArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, islice
 
@@ -22,13 +23,11 @@ from .task import Chase, Start, Task
 
 __all__ = ["default_starts", "race"]
 
-_SHORT_ITER = 50          # iterations before a start is judged: EM's, and where it creeps quasi-Newton steps
-_SHORT_ITER_WITH_KINKS = 25   # all EM's
+_SHORT_ITER_WITH_KINKS = 25   # iterations before a start is judged, all EM's
 _SHORT_ITER_OF_LITTLE = 60    # where an iteration takes microseconds
 _LITTLE = 1 << 19         # multiplications of such a pass, at most
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on
-_LONG_TOL = 1e-8
 _ROWS_AT_FIRST = 2000     # of large data: enough where all starts agree
 _ROWS = 5000              # and to tell good starts from bad where they do not
 _ROWS_PER_PARAMETER = 25
@@ -36,16 +35,14 @@ _SMALL = 2000             # rows up to which starts cost little
 _TINY = 500               # rows up to which they cost next to nothing
 # (starts, share of them at the best) that end the race; of tiny data all starts are run, and moves made.
 _ENOUGH_OF_SMALL = ((24, 0.9),)
-_ENOUGH_OF_LARGE = ((4, 1.0), (12, 0.75))
-_FINISHERS = 6            # starts that are run on
-# Moves in a row that gain nothing and end the race, for the root of the number of parameters; fewer of many rows.
-_MOVES, _MOST_ROOTS, _MOVES_ON_ROWS = 24, 12, 1400
-_FEWEST_MOVES = 6
+_ENOUGH_OF_LARGE = ((6, 0.66), (12, 0.75))
+# Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
+_MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
+_FEWEST_MOVES = 3
 # Of tiny data, and as many where nine tenths of its starts ended at the same best: tonedata's lies beside that.
 _FEWEST_MOVES_OF_TINY = 80
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
-_FINALISTS = 4            # that are finished on all rows, or on a larger sample
 # EM iterations of a move, and how far below the leader, per row, it may be after them to go on.
 _STAGES = ((25, 0.03), (50, 0.015))
 _STAGES_OF_LITTLE = ((20, 0.1), (40, 0.05), (100, 0.03))
@@ -57,6 +54,20 @@ _SAME = 1e-6              # objectives so close, per row, are one optimum that w
 _Rules = tuple[tuple[int, float], ...]
 
 
+@dataclass(frozen=True)
+class _Effort:
+    """What is spent on starts."""
+
+    short_iter: int      # iterations before one is judged: EM's, and where it creeps quasi-Newton steps
+    n_run_on: int        # of the best, to their optima
+    long_tol: float      # gain per row of an iteration that ends such a run
+    n_finalists: int     # that are finished
+
+
+_ON_ALL_ROWS = _Effort(short_iter=50, n_run_on=6, long_tol=1e-8, n_finalists=4)
+_ON_A_SAMPLE = _Effort(short_iter=30, n_run_on=5, long_tol=1e-7, n_finalists=3)   # its optima are not those of all rows
+
+
 def default_starts(task: Task) -> int:
     """44 starts up to 2000 rows, falling to 16."""
     n = task.design.rows.n_samples
@@ -64,11 +75,11 @@ def default_starts(task: Task) -> int:
 
 
 def default_patience(n_samples: int, n_parameters: int) -> int:
-    """Moves in a row that gain nothing and end the race: 24 times the root of n_parameters, fewer beyond 1400 rows.
+    """Moves in a row that gain nothing and end the race: 2.4 a parameter, at most 288, fewer beyond 1400 rows.
 
-    At least 6, of tiny data 80.
+    At least 3, of tiny data 80.
     """
-    moves = _MOVES * min(math.sqrt(n_parameters), _MOST_ROOTS) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
+    moves = min(_MOVES * n_parameters, _MOST_MOVES) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
     return max(int(moves), _FEWEST_MOVES_OF_TINY if n_samples <= _TINY else _FEWEST_MOVES)
 
 
@@ -102,12 +113,12 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
             field = field.on(_some_rows(task, _ROWS))
     field.explore(kinds, enough)
     share = 1 if smaller is None else 2   # a good smaller mixture leaves half as much to be looked for
-    field.run_on(_FINISHERS // share)
+    field.run_on(-(-field.effort.n_run_on // share))
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
         # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
         patience = _FEWEST_MOVES_OF_TINY if field.agree(_ENOUGH_OF_SMALL) else default_patience(n, task.n_parameters)
         field.move(patience // share)
-    return field.result(_FINALISTS // share)
+    return field.result(-(-field.effort.n_finalists // share))
 
 
 def _some_rows(task: Task, n_rows: int) -> Design:
@@ -123,10 +134,12 @@ class _Field:
     def __init__(self, task: Task, design: Design) -> None:
         self.task, self.design = task, design
         self.objective = task.objective(barrier=task.barrier(design))
+        self.is_sample = design is not task.design
+        self.effort = _ON_A_SAMPLE if self.is_sample else _ON_ALL_ROWS
         is_little = design.pass_work(task.n_experts) < _LITTLE
         newton = not has_kinks(design) and task.n_parameters <= NEWTON_PARAMETERS
         self.in_kernel = newton and design.is_brief(task.n_experts)
-        usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else _SHORT_ITER
+        usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else self.effort.short_iter
         self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else usual
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
@@ -152,12 +165,22 @@ class _Field:
             self.enter(kind, parameters)
 
     def on(self, design: Design) -> _Field:
-        """The same starts on other rows, each a short run further."""
-        other = _Field(self.task, design)
-        for start in self.starts:
-            other.run(start, other.short_iter, _SHORT_TOL)
-            other.starts.append(start)
-        return other
+        """The same starts on other rows, a short run further; of those that end at one optimum one runs for all."""
+        first: list[Start] = []
+        twins: list[tuple[Start, Start]] = []
+        for start in sorted(self.starts, key=_rank):
+            twin = next((other for other in first if self.will_end_at(other, start)), None)
+            if twin is None:
+                first.append(start)
+            else:
+                twins.append((start, twin))
+        field = _Field(self.task, design)
+        for start in first:
+            field.run(start, field.short_iter, _SHORT_TOL)
+        for start, twin in twins:
+            start.join(twin)
+        field.starts = sorted(self.starts, key=lambda start: start.index)
+        return field
 
     def explore(self, kinds: Iterator[str], enough: _Rules) -> None:
         """Starts of these kinds, until enough agree on the best."""
@@ -247,12 +270,12 @@ class _Field:
     def reach(self, start: Start) -> None:
         """Run a start on to its optimum, and rank it."""
         self.passed.append(self.density(start))
-        arrived = self.in_kernel and self.run(start, _LONG_ITER, _LONG_TOL)
+        arrived = self.in_kernel and self.run(start, _LONG_ITER, self.effort.long_tol)
         if arrived and start.status == "finished":   # at a saddle, perhaps: the kernel knows EM's curvature alone
             self.task.take_curvature(start, self.design, self.objective)
             arrived = start.curvature is not None
         if not arrived:
-            self.run(start, _LONG_ITER, _LONG_TOL, newton=True)
+            self.run(start, _LONG_ITER, self.effort.long_tol, newton=True)
         start.reached = start.status == "finished"
         if start.status == "finished" and any(
             abs(start.value - other.value) < _SAME for other in self.reached if other.status == "finished"
@@ -286,8 +309,14 @@ class _Field:
         if not any(n_starts >= least for least, _ in enough):
             return False
         best = min(self.starts, key=_rank)
-        at_best = sum(start.status != "degenerate" and self.will_end_at(best, start) for start in self.starts)
-        return any(n_starts >= least and at_best >= share * n_starts for least, share in enough)
+        sound = [start for start in self.starts if start.status != "degenerate"]
+        others = [start for start in sound if not self.will_end_at(best, start)]
+        at_best = len(sound) - len(others)
+        if not any(n_starts >= least and at_best >= share * n_starts for least, share in enough):
+            return False
+        if not self.is_sample:
+            return True
+        return not any(may_be_better(self.design, start.parameters, best.parameters) for start in others)
 
     def result(self, n_finalists: int) -> list[Start]:
         """All starts, those to be finished first, and of these the best."""

@@ -42,7 +42,8 @@ _LOCAL_LINES = 60           # neighbourhoods that get a line
 _KMEANS_ITER = 20
 _GROWTH_ITER, _GROWTH_TOL = 15, 1e-5    # EM iterations after each expert that is added, and the gain that ends them
 _RIDGE = 1e-2               # within-class variance added to a gate fitted to labels: it must not be too sure
-_ERRORS = 3.0               # standard errors that what may still be better can lie below the leader
+_ERRORS = 2.0               # standard errors that what may still be better can lie below the leader
+_SECOND_ROUND_AT = 3        # kind of start at which the second round of a portfolio begins
 _SMALLEST_NOISE = 1e-3      # of the overall residual: where a start's own residuals vanish
 
 
@@ -433,19 +434,19 @@ def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
     return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
 
 
-# In the order in which a race draws them: of large data the first four decide whether there is more to look for, so
-# they are of different kinds, and each finds the optimum of data that are easy.
+# In the order in which a race draws them: of large data the first six decide whether there is more to look for. So they
+# are of different kinds; the first four find the optimum of easy data, the next two those that others miss.
 KINDS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
     "partition": random_partition,
     "local": local,
     "growth": growth,
+    "ransac": ransac,
+    "segments_y": segments_of_y,
     "tree": tree,
     "segments": segments,
-    "ransac": ransac,
     "kmeans": kmeans,
     "random": random_parameters,
-    "segments_y": segments_of_y,
     "kmeans_x": kmeans_of_x,
 }
 
@@ -481,10 +482,9 @@ def make_start(
 
 
 def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
-    """n_starts kinds, the deterministic ones once, the others in turn, there and back.
+    """n_starts kinds: the deterministic once, the others in rounds, the second of which begins at the fourth.
 
-    With linear experts large data gets a round and a half: the second half of the kinds twice, as the first four decide
-    whether to go on.
+    With linear experts large data gets a round and a half, so that the first three are drawn once and the next twice.
     """
     if n_experts == 1:
         yield "partition"
@@ -496,7 +496,7 @@ def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
         kind for kind in KINDS
         if kind != "spectral" and not (kind in LINEAR_ONLY and design.activation.code != Code.LINEAR)
     ]
-    yield from islice(cycle(kinds + kinds[::-1]), n_starts)
+    yield from islice(cycle(kinds + kinds[_SECOND_ROUND_AT:] + kinds[:_SECOND_ROUND_AT]), n_starts)
 
 
 # ---- shared by the kinds ----

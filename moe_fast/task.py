@@ -21,7 +21,7 @@ from .config import resolve_threads
 from .design import Design, Parameters, Sums
 from .em import GATE_LIMIT, Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
-from .information import hessian, scales
+from .information import factored
 from .linalg import Curvature
 from .model import MixtureOfExperts
 from .objective import Objective
@@ -48,17 +48,17 @@ _COLLAPSED = 1e-6
 # per cent, which the passes over all rows take out.
 _SAMPLE_ROWS = 50_000
 _SAMPLE_ROWS_PER_PARAMETER = 100
-_SAMPLE_TOL = 1e-7
+_SAMPLE_TOL = 1e-6
 _LARGE = 20_000           # rows from which this is worth it
 _SAME = 1e-6              # log-likelihoods so close, per unit of weight, are one optimum
 
 # A noise that will be held is estimated for so many iterations, from this part of the standard deviation of y.
-_ANNEALING_ITER = 30
+_ANNEALING_ITER, _ANNEALING_TOL = 30, 1e-7
 _WIDE = 0.5
 # A run further behind than so many iterations gain at the rate of its last 20, or 5 near its end, is lost.
 _RUNS_ON = 200
 _LAP, _LAP_NEAR_END = 20, 5
-_PROMISES = 30             # or than so many times what Newton's last step promised, near its end
+_PROMISES = 10            # or than so many times what Newton's last step promised, near its end
 _SPARE = 10     # starts that are finished too, one by one, until one of them is sound
 
 
@@ -109,6 +109,11 @@ class Start:
     status: str = "finished"
     reached: bool = False           # whether it was run on to an optimum in the race
     curvature: Curvature | None = None   # of the objective near its maximum, per unit of weight
+
+    def join(self, other: Start) -> None:
+        """Be where another is."""
+        self.parameters, self.curvature = other.parameters, other.curvature
+        self.value, self.log_likelihood, self.status = other.value, other.log_likelihood, "duplicate"
 
     def keep(self, curvature: Curvature | None, design: Design) -> None:
         """Take note of the curvature of these rows' objective, if it is that of a maximum."""
@@ -381,8 +386,9 @@ class Task:
         """
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
-        # Without the barrier all of them may end with an expert by chance; then others that came near, best first. Not
-        # where one collapsed: data without noise has its best fit there, and others that are merely worse.
+        # Without the barrier all of them may end with an expert by chance, or collapsed on a few rows of one y; then
+        # others that came near, best first. Not where one collapsed on many rows: data without noise has its best fit
+        # there, and others that are merely worse.
         spare = [start for start in starts if start.reached and start.status == "eliminated"]
         spare.sort(key=lambda start: -start.value)
         weight = design.rows.total_weight
@@ -396,7 +402,8 @@ class Task:
         to_beat = -math.inf
         candidates = [*running, *spare[:_SPARE]]
         for start in candidates:
-            if len(ends) >= len(running) and (any(sound) or self.out_of_time() or any(found for _, found in ends)):
+            done = any(sound) or self.out_of_time() or any(self.is_exact(*end) for end in ends)
+            if len(ends) >= len(running) and done:
                 break
             outcome, collapsed = self.finish_one(start, to_beat)
             start.log_likelihood = outcome.log_likelihood / weight
@@ -417,6 +424,11 @@ class Task:
     def is_sound(self, outcome: Outcome, collapsed: list[int]) -> bool:
         """Whether the data supports every expert; with a noise that is held, no likelihood is a spike's."""
         return not isinstance(self.noise, str) or not (collapsed or self.unsupported(outcome, collapsed))
+
+    def is_exact(self, outcome: Outcome, collapsed: list[int]) -> bool:
+        """Whether an expert fits many rows exactly: half a fair share, n / (2k)."""
+        weight = outcome.sums.weight[collapsed]
+        return bool((weight >= self.design.rows.total_weight / (2 * self.n_experts)).any())
 
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
@@ -440,7 +452,7 @@ class Task:
         free = Objective("per_expert", self.barrier_of(design))
         outcome = maximise(
             design, replace(start.parameters, noise_std=wide), free,
-            max_iter=_ANNEALING_ITER, tol=_SAMPLE_TOL, newton=False, callback=self.out_of_time,
+            max_iter=_ANNEALING_ITER, tol=_ANNEALING_TOL, newton=False, callback=self.out_of_time,
         )
         start.parameters = outcome.parameters
         start.record(outcome, design.rows.total_weight)
@@ -507,10 +519,7 @@ class Task:
     def take_curvature(self, start: Start, design: Design, objective: Objective) -> None:
         """Note the curvature where the start is, with which Newton's method will begin."""
         sums = design.run(start.parameters, _em.INFORMATION)
-        start.keep(
-            Curvature.factor(hessian(sums, start.parameters, objective), scales(sums, start.parameters, objective)),
-            design,
-        )
+        start.keep(factored(sums, start.parameters, objective), design)
 
     def report(self, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
         design, weight = self.design, self.design.rows.total_weight

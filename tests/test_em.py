@@ -171,6 +171,27 @@ def test_quasi_newton_steps_save_passes_and_end_where_em_does(monkeypatch):
     assert np.diff(fast.history).min() > -1e-9 * abs(fast.objective)
 
 
+def test_a_step_without_curvature_is_lengthened():
+    """Values of x leave a steep gate room between two of them, where the likelihood is all but flat.
+
+    Kills: steps of one length in a direction that has next to no curvature (213 iterations), no judge of the longer.
+    """
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 20, 3000).astype(float)
+    first = rng.random(3000) < 1.0 / (1.0 + np.exp(-0.8 * (x - 9.3)))
+    y = np.where(first, 0.1 * x, 1.0 - 0.05 * x) + 0.3 * rng.standard_normal(3000)
+    steep = mf.MixtureOfExperts(
+        coef=[[0.1], [-0.05]], intercept=[0.0, 1.0], gate_coef=[[20.0], [0.0]], gate_intercept=[-190.0, 0.0],
+        noise_std=[0.3, 0.3],
+    )
+    fit = mf.fit_em(x[:, np.newaxis], y, 2, init=steep)
+    assert fit.converged
+    assert fit.n_iter < 100
+    assert (np.diff(fit.history) > -1e-9).all()
+    assert abs(fit.model.gate_coef[0, 0]) < 1.0
+    assert fit.log_likelihood == pytest.approx(-835.94928, abs=1e-3)   # as from the lines that the data came from
+
+
 def test_a_gate_without_curvature_moves_no_further_than_its_limit():
     """Kills: a move of 1e300, whose promise overflows."""
     move = em._gate_move(1e-300 * np.eye(2)[np.newaxis], np.array([[1e10, -1e5]]))
