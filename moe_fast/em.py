@@ -251,7 +251,7 @@ class _Step:
     at: Callable[[float], Parameters]
     promise: float
     n_tries: int = _HALVINGS   # the whole step, its half, its quarter, ...
-    lengthens: bool = False    # whether its length is a guess, where a direction has no curvature
+    lengthens: bool = False    # whether its length is a guess: a direction has no curvature, or one the wrong way
 
 
 def _next_step(
@@ -262,6 +262,8 @@ def _next_step(
         if pace.lacks_sums(current.sums):
             current = _with_sums(design, current, objective, pace.want)
             pace.bound_changed = False
+        if not current.sums.finite:   # a likelihood that is a number, curvatures that overflow
+            return current, None
         pace.take_gate_gram(current.sums)
         pace.gate_steps_left -= 1
         return current, _em_step(current, objective, design, smallest_noise, pace.gate_gram)
@@ -387,16 +389,17 @@ def _line_search(
         if proposal.objective >= least:
             pace.fraction = fraction
             if step.lengthens and proposal.objective - current.objective > _AS_A_LINE * step.promise:
-                return _lengthened(design, proposal, step, objective, pace)
+                return _lengthened(design, proposal, fraction, step, objective, pace)
             return proposal
         least = current.objective + slack
         fraction *= 0.5
     return None
 
 
-def _lengthened(design: Design, proposal: Outcome, step: _Step, objective: Objective, pace: Pace) -> Outcome:
-    """The longest of the step, four times it, sixteen times, ... up to which each gains over the one before."""
-    fraction = pace.fraction
+def _lengthened(
+    design: Design, proposal: Outcome, fraction: float, step: _Step, objective: Objective, pace: Pace
+) -> Outcome:
+    """The longest of this fraction of the step, four times it, 16 times, ... up to which each gains over the last."""
     for _ in range(_LENGTHENINGS):
         fraction *= _LONGER
         longer = _evaluate(design, step.at(fraction), objective, pace.want)

@@ -34,8 +34,9 @@ _ROWS_PER_PARAMETER = 25
 _SMALL = 2000             # rows up to which starts cost little
 _TINY = 500               # rows up to which they cost next to nothing
 # (starts, share of them at the best) that end the race; of tiny data all starts are run, and moves made.
-_ENOUGH_OF_SMALL = ((24, 0.9),)
-_ENOUGH_OF_LARGE = ((6, 0.66), (12, 0.75))
+_ENOUGH_OF_SMALL = 24, 0.9
+_ENOUGH_OF_LARGE = 6, 0.66
+_FEWEST_TO_AGREE = 4      # where no more are drawn
 # Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
 _MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
 _FEWEST_MOVES = 3
@@ -51,7 +52,7 @@ _ALIKE = 0.02             # mean absolute difference of log densities, of starts
 _COMPARED = 500           # rows whose log densities are compared
 _SAME = 1e-6              # objectives so close, per row, are one optimum that was reached twice
 
-_Rules = tuple[tuple[int, float], ...]
+_Rule = tuple[int, float]
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     k, n = task.n_experts, task.design.rows.n_samples
     field = _Field(task, _some_rows(task, _ROWS_AT_FIRST))
     kinds = portfolio(field.design, k, n_starts) if init == "auto" else iter([init] * n_starts)
-    enough: _Rules = () if n <= _TINY else _ENOUGH_OF_SMALL if n <= _SMALL else _ENOUGH_OF_LARGE
+    of_large = min(_ENOUGH_OF_LARGE[0], max(n_starts, _FEWEST_TO_AGREE)), _ENOUGH_OF_LARGE[1]
+    enough = None if n <= _TINY else _ENOUGH_OF_SMALL if n <= _SMALL else of_large
     if smaller is not None:
         field.enlarge(smaller)
     if field.design is not task.design:
-        field.explore(islice(kinds, enough[0][0]), enough)
+        field.explore(islice(kinds, of_large[0]), of_large)
         if not field.agree(enough):
             field = field.on(_some_rows(task, _ROWS))
     field.explore(kinds, enough)
@@ -144,6 +146,7 @@ class _Field:
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
+        self.n_enlarged = 0    # of them, made from a smaller mixture
         self.densities: dict[int, tuple[Parameters, NDArray[np.float64]]] = {}
         self.passed: list[NDArray[np.float64]] = []   # log densities of those run on, after the short run
         self.reached: list[Start] = []    # run on to their optimum; best first
@@ -163,6 +166,7 @@ class _Field:
             if self.starts and self.task.out_of_time():
                 return
             self.enter(kind, parameters)
+            self.n_enlarged += 1
 
     def on(self, design: Design) -> _Field:
         """The same starts on other rows, a short run further; of those that end at one optimum one runs for all."""
@@ -175,6 +179,7 @@ class _Field:
             else:
                 twins.append((start, twin))
         field = _Field(self.task, design)
+        field.n_enlarged = self.n_enlarged
         for start in first:
             field.run(start, field.short_iter, _SHORT_TOL)
         for start, twin in twins:
@@ -182,7 +187,7 @@ class _Field:
         field.starts = sorted(self.starts, key=lambda start: start.index)
         return field
 
-    def explore(self, kinds: Iterator[str], enough: _Rules) -> None:
+    def explore(self, kinds: Iterator[str], enough: _Rule | None) -> None:
         """Starts of these kinds, until enough agree on the best."""
         for kind in kinds:
             if self.starts and (self.task.out_of_time() or self.agree(enough)):
@@ -205,7 +210,8 @@ class _Field:
     def move(self, patience: int) -> None:
         """Moves from the leader, one in three from the second, until so many in a row gain nothing."""
         tried, rng = 0, self.task.rng
-        for kind, move in cycle(moves_for(self.design).items()):
+        moves = list(moves_for(self.design).items())
+        for kind, move in islice(cycle(moves), int(rng.integers(len(moves))), None):
             if tried == patience or self.task.out_of_time():
                 return
             elite = self.reached[:1] + [start for start in self.reached[1:] if start.status == "finished"][:_ELITE]
@@ -303,20 +309,21 @@ class _Field:
         start.status = "degenerate" if not sound else "eliminated" if chase.lost else "finished"
         return outcome.converged or chase.lost
 
-    def agree(self, enough: _Rules) -> bool:
-        """Whether so many starts or more, and this share of them, end at the same best."""
-        n_starts = len(self.starts)
-        if not any(n_starts >= least for least, _ in enough):
+    def agree(self, enough: _Rule | None) -> bool:
+        """Whether so many starts or more were drawn, and this share of all ends at the same best.
+
+        On a sample none of the others may be better on more rows.
+        """
+        if enough is None or len(self.starts) - self.n_enlarged < enough[0]:
             return False
         best = min(self.starts, key=_rank)
         sound = [start for start in self.starts if start.status != "degenerate"]
         others = [start for start in sound if not self.will_end_at(best, start)]
-        at_best = len(sound) - len(others)
-        if not any(n_starts >= least and at_best >= share * n_starts for least, share in enough):
+        if len(sound) - len(others) < enough[1] * len(self.starts):
             return False
-        if not self.is_sample:
-            return True
-        return not any(may_be_better(self.design, start.parameters, best.parameters) for start in others)
+        return not self.is_sample or not any(
+            may_be_better(self.design, start.parameters, best.parameters) for start in others
+        )
 
     def result(self, n_finalists: int) -> list[Start]:
         """All starts, those to be finished first, and of these the best."""

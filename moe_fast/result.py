@@ -30,8 +30,8 @@ class StartReport:
     n_iter : int
         EM iterations spent on it.
     status : str
-        "winner", "finished" (run to its end), "eliminated" (stopped early: others were ahead), "duplicate" (of a
-        start that went on) or "degenerate" (an expert collapsed).
+        "winner", "finished" (run to its end), "eliminated" (stopped early: others were ahead, or time was up),
+        "duplicate" (of a start that went on) or "degenerate" (an expert collapsed).
     history : tuple of float
         The objective (log-likelihood less the barrier) before its first iteration and after each, in the units of
         `log_likelihood`. Of large data it is that of the sample climbed on, scaled to all rows. It never falls but

@@ -431,7 +431,12 @@ def log_density(design: Design, parameters: Parameters) -> FloatArray:
 def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
     """Whether, on more rows than these, one may yet overtake the leader: its mean loss is within its error."""
     loss = log_density(design, leader) - log_density(design, one)
-    return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
+    weight = design.rows.weight
+    if weight is None:
+        return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
+    mean = float(np.average(loss, weights=weight))
+    error = math.sqrt(float(np.sum((weight * (loss - mean)) ** 2))) / float(weight.sum())
+    return mean < _ERRORS * error
 
 
 # In the order in which a race draws them: of large data the first six decide whether there is more to look for. So they
@@ -482,9 +487,9 @@ def make_start(
 
 
 def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
-    """n_starts kinds: the deterministic once, the others in rounds, the second of which begins at the fourth.
+    """n_starts kinds: the deterministic once, the others in rounds, the second of which begins at the fourth of them.
 
-    With linear experts large data gets a round and a half, so that the first three are drawn once and the next twice.
+    With linear experts large data gets a round and a half: the second half is of those that find what the first miss.
     """
     if n_experts == 1:
         yield "partition"

@@ -58,7 +58,7 @@ _WIDE = 0.5
 # A run further behind than so many iterations gain at the rate of its last 20, or 5 near its end, is lost.
 _RUNS_ON = 200
 _LAP, _LAP_NEAR_END = 20, 5
-_PROMISES = 10            # or than so many times what Newton's last step promised, near its end
+_PROMISES = 30            # or than so many times what Newton's last step promised, near its end
 _SPARE = 10     # starts that are finished too, one by one, until one of them is sound
 
 
@@ -111,9 +111,10 @@ class Start:
     curvature: Curvature | None = None   # of the objective near its maximum, per unit of weight
 
     def join(self, other: Start) -> None:
-        """Be where another is."""
+        """Be where another is, which has gone on for both."""
         self.parameters, self.curvature = other.parameters, other.curvature
-        self.value, self.log_likelihood, self.status = other.value, other.log_likelihood, "duplicate"
+        self.value, self.log_likelihood, self.history = other.value, other.log_likelihood, other.history.copy()
+        self.status = "degenerate" if other.status == "degenerate" else "duplicate"
 
     def keep(self, curvature: Curvature | None, design: Design) -> None:
         """Take note of the curvature of these rows' objective, if it is that of a maximum."""
@@ -382,7 +383,7 @@ class Task:
     def finish(self, starts: list[Start], give_up: bool = True) -> FitResult:
         """Run the starts that are still in the race to the end, without the barrier, and report the best.
 
-        With `give_up` those that fall behind are given up on the way.
+        With `give_up` those that fall behind are given up; without, each goes on to its end while there is time.
         """
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
@@ -392,11 +393,10 @@ class Task:
         spare = [start for start in starts if start.reached and start.status == "eliminated"]
         spare.sort(key=lambda start: -start.value)
         weight = design.rows.total_weight
-        if self.sample is not None:
+        if self.sample is not None and give_up:
             for start in running:
                 self.approach(start, self.sample)
-            if give_up:
-                running = self.still_in(running, self.sample)
+            running = self.still_in(running, self.sample)
         ends: list[tuple[Outcome, list[int]]] = []
         sound: list[bool] = []
         to_beat = -math.inf
@@ -405,6 +405,12 @@ class Task:
             done = any(sound) or self.out_of_time() or any(self.is_exact(*end) for end in ends)
             if len(ends) >= len(running) and done:
                 break
+            if not give_up:
+                if ends and self.out_of_time():
+                    start.status = "eliminated"
+                    continue
+                if self.sample is not None:
+                    self.approach(start, self.sample)
             outcome, collapsed = self.finish_one(start, to_beat)
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
@@ -427,8 +433,9 @@ class Task:
 
     def is_exact(self, outcome: Outcome, collapsed: list[int]) -> bool:
         """Whether an expert fits many rows exactly: half a fair share, n / (2k)."""
-        weight = outcome.sums.weight[collapsed]
-        return bool((weight >= self.design.rows.total_weight / (2 * self.n_experts)).any())
+        weight, squares = outcome.sums.weight[collapsed], outcome.sums.sum_squares[collapsed]
+        many = weight >= self.design.rows.total_weight / (2 * self.n_experts)
+        return bool((many & (squares < self.barrier(self.design))).any())
 
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
