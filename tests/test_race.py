@@ -80,6 +80,7 @@ def test_starts_that_disagree_are_run_on_more_rows(monkeypatch):
     assert early == list(range(6))
     assert {start.index for start, rows in ran if rows == 5000} >= {6, 7, 8}
     assert len({start.index for start, rows in ran if rows == 5000} & set(range(6))) >= 3
+    assert sum(start.reached or start.status == "degenerate" for start in starts if start.kind in KINDS) <= 5 + 1
 
 
 @pytest.fixture
@@ -120,7 +121,9 @@ def test_starts_at_one_optimum_go_on_as_one(agreed, monkeypatch):
     """Kills: each run on the new rows, those that end elsewhere taken along, starts lost or in another order."""
     ran, run = [], _Field.run
     monkeypatch.setattr(_Field, "run", lambda self, start, *a: ran.append(start.index) or run(self, start, *a))
+    agreed.n_enlarged = 1
     field = agreed.on(agreed.task.design)
+    assert field.n_enlarged == 1
     assert len(ran) == 3
     assert {4, 5} < set(ran)
     assert [start.index for start in field.starts] == list(range(6))
