@@ -115,12 +115,12 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
             field = field.on(_some_rows(task, _ROWS))
     field.explore(kinds, enough)
     share = 1 if smaller is None else 2   # a good smaller mixture leaves half as much to be looked for
-    field.run_on(-(-field.effort.n_run_on // share))
+    field.run_on(math.ceil(field.effort.n_run_on / share))
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
         # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
         patience = _FEWEST_MOVES_OF_TINY if field.agree(_ENOUGH_OF_SMALL) else default_patience(n, task.n_parameters)
         field.move(patience // share)
-    return field.result(-(-field.effort.n_finalists // share))
+    return field.result(math.ceil(field.effort.n_finalists / share))
 
 
 def _some_rows(task: Task, n_rows: int) -> Design:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import _moments
 from .checks import check_matrix, check_target_varies, check_vector, check_weights
 
-__all__ = ["Reads", "Rows"]
+__all__ = ["Reads", "Rows", "mean_and_error"]
 
 FloatArray = NDArray[np.float64]
 
@@ -183,6 +183,13 @@ class Rows:
 
 # Multiplications that cost as much as to wake a thread.
 THREAD_WORK = 1 << 18
+
+
+def mean_and_error(values: FloatArray, weight: FloatArray | None) -> tuple[float, float]:
+    """Weighted mean of a value a row, and its standard error when rows are drawn at random."""
+    weight = np.ones_like(values) if weight is None else weight
+    mean = float(np.average(values, weights=weight))
+    return mean, float(np.sqrt(np.sum((weight * (values - mean)) ** 2)) / weight.sum())
 
 
 def worthwhile_threads(n_threads: int, n_rows: int, work_per_row: int) -> int:

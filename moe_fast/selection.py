@@ -18,7 +18,7 @@ from .config import one_blas_thread
 from .exceptions import ConvergenceWarning
 from .race import default_starts, race
 from .result import FitResult
-from .rows import Rows
+from .rows import Rows, mean_and_error
 from .starts import split_expert
 from .task import Start, Task
 
@@ -288,7 +288,7 @@ def select_n_experts(
             parts, _ = _fit_all(task.again(1, seen), sizes, n_starts, clock)
             log_density[:, unseen] = [_log_density(fit, task.design.rows.take(unseen)) for fit in parts.values()]
         weight = task.design.rows.weight
-        held_out = {k: _mean_and_error(own, weight) for k, own in zip(sizes, log_density, strict=True)}
+        held_out = {k: mean_and_error(own, weight) for k, own in zip(sizes, log_density, strict=True)}
     table = tuple(_row(k, fits[k], held_out[k], sound[k], clock.seconds[k]) for k in sizes)
     chosen = _choose(table, criterion)
     _warn(chosen)
@@ -385,13 +385,6 @@ def _row(k: int, fit: FitResult, held_out: tuple[float, float], sound: bool, sec
 
 def _log_density(fit: FitResult, rows: Rows) -> FloatArray:
     return fit.model.log_density(rows.X, rows.y, gate_features=rows.gate_features)
-
-
-def _mean_and_error(log_density: FloatArray, weight: FloatArray | None) -> tuple[float, float]:
-    """Weighted mean, and its standard error when rows are drawn at random."""
-    weight = np.ones_like(log_density) if weight is None else weight
-    mean = float(np.average(log_density, weights=weight))
-    return mean, float(np.sqrt(np.sum((weight * (log_density - mean)) ** 2)) / weight.sum())
 
 
 def _check_sizes(n_experts: Any) -> list[int]:

@@ -21,6 +21,7 @@ from .linalg import solve_normal_equations
 from .moment_fit import Norms
 from .moments import Score
 from .objective import Objective
+from .rows import mean_and_error
 from .spectral import spectral
 
 __all__ = [
@@ -431,11 +432,7 @@ def log_density(design: Design, parameters: Parameters) -> FloatArray:
 def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
     """Whether, on more rows than these, one may yet overtake the leader: its mean loss is within its error."""
     loss = log_density(design, leader) - log_density(design, one)
-    weight = design.rows.weight
-    if weight is None:
-        return bool(loss.mean() < _ERRORS * loss.std() / math.sqrt(len(loss)))
-    mean = float(np.average(loss, weights=weight))
-    error = math.sqrt(float(np.sum((weight * (loss - mean)) ** 2))) / float(weight.sum())
+    mean, error = mean_and_error(loss, design.rows.weight)
     return mean < _ERRORS * error
 
 
