@@ -363,12 +363,21 @@ class Task:
         few = sums.weight < _FEW * (design.rows.n_features + 2) * design.rows.unit_weight
         return self.too_small(design, sums) | (few & (sums.sum_squares < self.barrier(design)))
 
-    def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
-        """Experts that may be chance; where the barrier was needed, which holds squares up, the too small ones."""
-        if not self.move_experts:
-            return []
+    def is_doubtful(self, outcome: Outcome, collapsed: list[int]) -> NDArray[np.bool_]:
+        """Which experts may be chance; where the barrier was needed, which holds squares up, the too small ones."""
         rule = self.too_small if collapsed else self.by_chance
-        return np.flatnonzero(rule(self.design, outcome.sums)).tolist()
+        return rule(self.design, outcome.sums) & self.move_experts
+
+    def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
+        """Experts that a user is told of: the doubtful; and where rows are too few for all experts, those that lack them.
+
+        The latter do not count against a fit in the race: no start could do better.
+        """
+        doubtful, rows = self.is_doubtful(outcome, collapsed), self.design.rows
+        n_own = self.design.n_columns - len(self.dependences[0]) + isinstance(self.noise, str)
+        if self.move_experts and not collapsed and rows.n_samples < n_own * self.n_experts:
+            doubtful |= outcome.sums.weight < n_own * rows.unit_weight
+        return np.flatnonzero(doubtful).tolist()
 
     def out_of_time(self, state: State | None = None) -> bool:
         return time.perf_counter() > self.deadline
@@ -429,7 +438,7 @@ class Task:
 
     def is_sound(self, outcome: Outcome, collapsed: list[int]) -> bool:
         """Whether the data supports every expert; with a noise that is held, no likelihood is a spike's."""
-        return not isinstance(self.noise, str) or not (collapsed or self.unsupported(outcome, collapsed))
+        return not isinstance(self.noise, str) or not (collapsed or self.is_doubtful(outcome, collapsed).any())
 
     def is_exact(self, outcome: Outcome, collapsed: list[int]) -> bool:
         """Whether an expert fits many rows exactly: half a fair share, n / (2k)."""
