@@ -9,6 +9,7 @@ INFORMATION: int
 ENTROPY: int
 MAJORISED: int
 SINGLE: int
+GATE_STEP: float
 HALVINGS: int
 TINY_NOISE: float
 NO_ROWS: float

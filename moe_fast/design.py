@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import _em
 from .activations import Activation, Code
-from .linalg import DEPENDENT, SMALL_SYSTEM
+from .linalg import DEPENDENT
 from .model import MixtureOfExperts
 from .objective import Objective
 from .rows import Rows, span_rows, worthwhile_threads
@@ -31,6 +31,7 @@ _NO_CURVE: _Curve = (None, None, None)
 
 # Below this ratio of standard deviation to mean a column is constant to working precision.
 _CONSTANT = 1e-13
+_BRIEF_SYSTEM = 128   # columns of its largest system, which the kernel solves about as fast as LAPACK
 _BRIEF = 1 << 22    # multiplications of a pass, some milliseconds: what Python does between passes is a tenth of it
 
 
@@ -226,7 +227,7 @@ class Design:
         """Whether Python's part of an EM step takes a share of its time worth saving, and its systems are small."""
         largest = max(self.n_columns, (n_experts - 1) * self.n_gate_columns)
         is_short = self.pass_work(n_experts) < _BRIEF
-        return is_short and largest <= SMALL_SYSTEM and self.activation.code != Code.CUSTOM
+        return is_short and largest <= _BRIEF_SYSTEM and self.activation.code != Code.CUSTOM
 
     def climb(
         self, start: Parameters, objective: Objective, max_iter: int, gate_serves: int, quasi_newton: bool,

@@ -39,6 +39,8 @@ _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iteratio
 _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
+WIDEST_GATE_STEP = _em.GATE_STEP    # of a gate coefficient in an iteration, or the size of the largest, if that is more
+_HUGE = 1e100
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -288,7 +290,7 @@ def _em_step(
 ) -> _Step:
     """The M-step: weighted least squares (linear) or Gauss-Newton for the experts, Newton for the gate."""
     parameters, sums = current.parameters, current.sums
-    gate_move = _gate_move(gate_gram, sums.gate_gradient)
+    gate_move = _gate_move(gate_gram, sums.gate_gradient, parameters.gate)
     promise = 0.5 * float(np.sum(gate_move * sums.gate_gradient))
     if not objective.move_experts:
         return _Step(lambda t: replace(parameters, gate=_limit_gate(parameters.gate + t * gate_move)), promise)
@@ -315,15 +317,20 @@ def _em_step(
     return _Step(at, promise)
 
 
-def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray) -> FloatArray:
-    """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels."""
+def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArray) -> FloatArray:
+    """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels.
+
+    No coefficient moves by more than 20, or the largest there is: a gate that is a step has next to no curvature, and
+    the step of 1e300 that this asks for would be halved a dozen times before it gains.
+    """
     n_rows, q = gate_gradient.shape
     if n_rows * q == 0:
         return np.zeros_like(gate_gradient)
     curvature = from_lower_blocks(gate_gram, n_rows)
     move = solve_normal_equations(curvature[np.newaxis], gate_gradient.reshape(1, -1)).reshape(n_rows, q)
-    # A gate that is a step has next to no curvature: a move of 1e300, of which no more than this is ever made.
-    return np.clip(move, -2.0 * GATE_LIMIT, 2.0 * GATE_LIMIT)
+    move = np.clip(move, -_HUGE, _HUGE)
+    widest, allowed = np.abs(move).max(), max(WIDEST_GATE_STEP, np.abs(gate).max())
+    return move * (allowed / widest) if widest > allowed else move
 
 
 def _limit_gate(gate: FloatArray) -> FloatArray:

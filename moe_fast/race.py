@@ -40,8 +40,9 @@ _FEWEST_TO_AGREE = 4      # where no more are drawn
 # Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
 _MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
 _FEWEST_MOVES = 3
-# Of tiny data, and as many where nine tenths of its starts ended at the same best: tonedata's lies beside that.
-_FEWEST_MOVES_OF_TINY = 80
+# Of tiny data, and as many where all of its starts ended at the same best: tonedata's lies beside that.
+_FEWEST_MOVES_OF_TINY, _TINY_AND_ODD = 80, 200
+_IF_CLEAR, _OFTEN = 4, 4  # so many times fewer where the best was found so often, and no other may be better
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
 # EM iterations of a move, and how far below the leader, per row, it may be after them to go on.
@@ -75,13 +76,14 @@ def default_starts(task: Task) -> int:
     return int(np.clip(44 * (_SMALL / n) ** 0.5, 16, 44))
 
 
-def default_patience(n_samples: int, n_parameters: int) -> int:
+def default_patience(n_samples: int, n_parameters: int, is_clear: bool = False) -> int:
     """Moves in a row that gain nothing and end the race: 2.4 a parameter, at most 288, fewer beyond 1400 rows.
 
-    At least 3, of tiny data 80.
+    A quarter of it where the best is clear. At least 3, of tiny data 80, falling to 32 at its end.
     """
     moves = min(_MOVES * n_parameters, _MOST_MOVES) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
-    return max(int(moves), _FEWEST_MOVES_OF_TINY if n_samples <= _TINY else _FEWEST_MOVES)
+    fewest = _FEWEST_MOVES_OF_TINY * min(1.0, _TINY_AND_ODD / n_samples) if n_samples <= _TINY else _FEWEST_MOVES
+    return int(max(moves / _IF_CLEAR if is_clear else moves, fewest))
 
 
 def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None) -> list[Start]:
@@ -117,9 +119,7 @@ def race(task: Task, init: str, n_starts: int, smaller: Parameters | None = None
     share = 1 if smaller is None else 2   # a good smaller mixture leaves half as much to be looked for
     field.run_on(math.ceil(field.effort.n_run_on / share))
     if k > 1 and math.isfinite(field.reached[0].value) and not field.agree(enough):
-        # Moves cost next to nothing in tiny data; a few are made even where its starts agree.
-        patience = _FEWEST_MOVES_OF_TINY if field.agree(_ENOUGH_OF_SMALL) else default_patience(n, task.n_parameters)
-        field.move(patience // share)
+        field.move(default_patience(n, task.n_parameters, field.is_clear()) // share)
     return field.result(math.ceil(field.effort.n_finalists / share))
 
 
@@ -316,14 +316,25 @@ class _Field:
         """
         if enough is None or len(self.starts) - self.n_enlarged < enough[0]:
             return False
+        best, found, others = self.sides()
+        if found < enough[1] * len(self.starts):
+            return False
+        return not self.is_sample or not self.is_contested(best, others)
+
+    def is_clear(self) -> bool:
+        """Whether the best was found by several starts, and none of the others may be better on more rows."""
+        best, found, others = self.sides()
+        return found >= _OFTEN and not self.is_contested(best, others)
+
+    def sides(self) -> tuple[Start, int, list[Start]]:
+        """The best start, the number that end there, itself among them, and the sound ones that end elsewhere."""
         best = min(self.starts, key=_rank)
         sound = [start for start in self.starts if start.status != "degenerate"]
         others = [start for start in sound if not self.will_end_at(best, start)]
-        if len(sound) - len(others) < enough[1] * len(self.starts):
-            return False
-        return not self.is_sample or not any(
-            may_be_better(self.design, start.parameters, best.parameters) for start in others
-        )
+        return best, len(sound) - len(others), others
+
+    def is_contested(self, best: Start, others: list[Start]) -> bool:
+        return any(may_be_better(self.design, other.parameters, best.parameters) for other in others)
 
     def result(self, n_finalists: int) -> list[Start]:
         """All starts, those to be finished first, and of these the best."""

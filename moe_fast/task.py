@@ -369,7 +369,7 @@ class Task:
         return rule(self.design, outcome.sums) & self.move_experts
 
     def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
-        """Experts that a user is told of: the doubtful; and where rows are too few for all experts, those that lack them.
+        """Experts that a user is told of: the doubtful; and where rows are too few for all, those that lack them.
 
         The latter do not count against a fit in the race: no start could do better.
         """

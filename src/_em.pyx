@@ -260,6 +260,10 @@ cdef double RIDGE_PART = 1e-9, LEAST_CURVED = 1e-8, WIDEST_STEP = 20.0
 NEAR, SLOW, METRIC_SERVES, PATIENCE = NEAR_ENOUGH, SLOW_RATE, METRIC_STEPS, EM_STEPS_AFTER
 QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, MOST_PAIRS, RIDGE_PART, LEAST_CURVED, WIDEST_STEP
 
+# em._gate_move's
+cdef double WIDEST_GATE_STEP = 20.0, HUGE = 1e100
+GATE_STEP = WIDEST_GATE_STEP
+
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
     double barrier, gate_limit, dependent
@@ -454,12 +458,18 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
     cdef double *gate_move = move + k * p
     cdef double *new_noise = gate_move + m
     cdef const double *old_noise = at + k * p + m
-    cdef double promise = 0.0, explained, squares, all_squares = 0.0, u
+    cdef double promise = 0.0, explained, squares, all_squares = 0.0, u, widest = 0.0, allowed = WIDEST_GATE_STEP
     cdef bint linear = s.activation == ACTIVATION_LINEAR
     if m:
         if fresh:
             _gate_matrix(s, o, sums, matrix)
         solve_symmetric(matrix, sums + o.gate_gradient, gate_move, upper, scale, m, rules.dependent)
+        for a in range(m):
+            gate_move[a] = min(max(gate_move[a], -HUGE), HUGE)
+            widest, allowed = max(widest, fabs(gate_move[a])), max(allowed, fabs(at[k * p + a]))
+        if widest > allowed:
+            for a in range(m):
+                gate_move[a] *= allowed / widest
         for a in range(m):
             promise += 0.5 * gate_move[a] * sums[o.gate_gradient + a]
     for j in range(k):

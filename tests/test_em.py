@@ -204,10 +204,17 @@ def test_curvatures_that_overflow_end_a_run():
         assert np.isfinite(fit.log_likelihood)
 
 
-def test_a_gate_without_curvature_moves_no_further_than_its_limit():
-    """Kills: a move of 1e300, whose promise overflows."""
-    move = em._gate_move(1e-300 * np.eye(2)[np.newaxis], np.array([[1e10, -1e5]]))
-    np.testing.assert_array_equal(move, [[2e4, -2e4]])
+@pytest.mark.parametrize("largest", [0.0, 3000.0])
+def test_a_gate_without_curvature_moves_no_further_than_20_or_its_size(largest):
+    """Kills: a move of 1e60, one cut coefficient by coefficient, one of infinite length, a limit for every move."""
+    gate = np.array([[0.0, -largest]])
+    allowed = max(20.0, largest)
+    move = em._gate_move(1e-50 * np.eye(2)[np.newaxis], np.array([[1e10, -1e5]]), gate)
+    np.testing.assert_allclose(move, [[allowed, -1e-5 * allowed]])
+    move = em._gate_move(1e-305 * np.eye(2)[np.newaxis], np.array([[1e10, 0.0]]), gate)
+    np.testing.assert_allclose(move, [[allowed, 0.0]])
+    move = em._gate_move(np.eye(2)[np.newaxis], np.array([[3.0, -19.0]]), gate)
+    np.testing.assert_allclose(move, [[3.0, -19.0]])
 
 
 @pytest.mark.parametrize(("n_experts", "serves"), [(2, 1), (4, 3), (9, 5)])
@@ -234,10 +241,10 @@ def test_where_an_old_curvature_of_the_gate_misleads_that_of_the_place_takes_ove
     start = replace(design.parameters(sim.model), gate=np.zeros((3, 6)))
     objective, move, known = Objective(move_experts=False), em._gate_move, []
 
-    def backwards_if_old(gate_gram, gradient):
+    def backwards_if_old(gate_gram, *place):
         is_old = any(gate_gram is other for other in known)
         known.append(gate_gram)
-        return -move(gate_gram, gradient) if is_old else move(gate_gram, gradient)
+        return -move(gate_gram, *place) if is_old else move(gate_gram, *place)
 
     expected = maximise(design, start, objective, max_iter=100, tol=1e-9, newton=False)
     monkeypatch.setattr(em, "_gate_move", backwards_if_old)
@@ -564,6 +571,18 @@ def test_a_climb_keeps_a_curvature_of_the_gate_as_maximise_does(activation):
     np.testing.assert_allclose(one.history, other.history, rtol=1e-9, atol=1e-7)
 
 
+def test_a_climb_solves_for_a_gate_of_many_columns():
+    """84, as where five experts are grown to be pruned. Kills: space for fewer, such a design left to Python."""
+    sim = mf.make_moe(600, 20, 5, noise_std=0.1, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    start = make_start("kmeans", design, 5, np.random.default_rng(0))
+    assert design.is_brief(5)
+    assert not design.is_brief(8)   # 147
+    one = climb(design, start, Objective(), max_iter=12, tol=1e-9)
+    other = maximise(design, start, Objective(), max_iter=12, tol=1e-9, newton=False)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
+
+
 def test_a_climb_takes_the_bound_where_maximise_does(monkeypatch):
     """Where a step was much shortened, as at a kink. Kills: a kernel that goes on with shortened steps."""
     sim = mf.make_moe(1000, 8, 4, activation="relu", noise_std=0.05, intercept=1.0, random_state=10)
@@ -629,6 +648,20 @@ def test_a_climb_goes_on_where_a_gate_separates(monkeypatch):
     assert np.all(np.diff(outcome.history) >= -1e-9)
     assert np.abs(outcome.parameters.gate).max() > 20.0
     assert outcome.sums.weight == pytest.approx([40.0, 40.0], abs=1e-2)
+
+
+def test_a_steep_gate_of_the_wrong_sign_moves_as_far_in_a_climb_as_in_maximise():
+    """Much gradient and next to no curvature. Kills: a limit in one of the two, moves halved a dozen times."""
+    x = np.linspace(-2.0, 2.0, 80)
+    y = np.where(x < 0.0, 1.0 + x, 3.0 - x) + 0.01 * np.cos(40.0 * x)
+    design = Design(Rows.check(x[:, None], y), get_activation("linear"), gate_intercept=False)
+    start = Parameters(np.array([[1.0, 1.0], [3.0, -1.0]]), np.array([[3000.0]]), np.full(2, 0.1))
+    one = climb(design, start, Objective(), max_iter=4, tol=1e-9)
+    n_passes = design.rows.reads.n_rows / 80
+    other = maximise(design, start, Objective(), max_iter=4, tol=1e-9, newton=False)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
+    assert one.history[-1] > 270.0
+    assert n_passes <= 7   # 22, halved from a move of 1e4
 
 
 def test_a_climb_has_the_same_bits_on_any_number_of_threads(monkeypatch):

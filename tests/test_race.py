@@ -300,6 +300,42 @@ def test_patience_grows_with_the_parameters_and_falls_with_the_rows(n, n_paramet
     assert default_patience(n, n_parameters) == patience
 
 
+@pytest.mark.parametrize(
+    ("n", "n_parameters", "patience"),
+    [(28, 9, 80), (200, 9, 80), (400, 9, 40), (500, 9, 32), (500, 100, 60), (1400, 40, 24), (10**6, 400, 3)],
+)
+def test_patience_is_a_quarter_where_the_best_is_clear(n, n_parameters, patience):
+    """But for tiny and odd data. Kills: eighty moves of 500 rows; few of tonedata, whose starts agree on the second."""
+    assert default_patience(n, n_parameters, is_clear=True) == patience
+
+
+def test_the_best_is_clear_where_it_was_found_often_and_no_other_may_be_better(agreed, monkeypatch):
+    """Kills: a leader found three times, one that others may overtake, a look at the leader's own twins."""
+    asked = []
+    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, leader: bool(asked.append(one)))
+    assert agreed.is_clear()
+    others = [start.parameters for start in agreed.starts[-2:]]
+    assert len(asked) == 2
+    assert all(any(one is other for other in others) for one in asked)
+    agreed.starts[0].status = "degenerate"
+    assert not agreed.is_clear()
+    agreed.starts[0].status = "finished"
+    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, leader: one is others[1])
+    assert not agreed.is_clear()
+
+
+def test_a_race_moves_less_from_a_clear_leader(monkeypatch):
+    """Kills: is_clear not asked, or asked before the best were run on."""
+    asked = []
+    monkeypatch.setattr(_Field, "move", lambda self, patience: asked.append(patience))
+    monkeypatch.setattr(_Field, "agree", lambda self, enough: False)
+    sim = mf.make_moe(900, 10, 3, noise_std=0.1, random_state=0)
+    run(sim.X, sim.y, 3)
+    monkeypatch.setattr(_Field, "is_clear", lambda self: bool(asked.append(any(s.reached for s in self.starts))))
+    run(sim.X, sim.y, 3)
+    assert asked == [34, True, 139]
+
+
 def test_a_chase_ends_where_ten_more_laps_would_not_catch_up():
     """Kills: the gain of one iteration taken for a lap's, an end before the second lap, `stop` not asked."""
 
