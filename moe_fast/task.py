@@ -396,6 +396,11 @@ class Task:
         """
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
+        if self.sample is not None and give_up:
+            for start in running[1:]:   # best first: the others are climbed with if on more rows too they may be better
+                if not may_be_better(self.sample, start.parameters, running[0].parameters):
+                    start.status = "eliminated"
+            running = [start for start in running if start.status == "finished"] or running[:1]
         # Without the barrier all of them may end with an expert by chance, or collapsed on a few rows of one y; then
         # others that came near, best first. Not where one collapsed on many rows: data without noise has its best fit
         # there, and others that are merely worse.

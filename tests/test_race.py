@@ -14,7 +14,7 @@ from moe_fast.linalg import Curvature
 from moe_fast.pace import Pace
 from moe_fast.race import _Field, default_patience, default_starts, race
 from moe_fast.starts import KINDS, MOVES, make_start
-from moe_fast.task import Chase, Task
+from moe_fast.task import Chase, Start, Task
 
 
 def make_task(X, y, n_experts, **options):
@@ -638,3 +638,36 @@ def test_large_data_keep_finalists_that_a_sample_cannot_tell_apart():
     assert [same.status, worse.status] == ["duplicate", "eliminated"]
 
 
+
+
+def test_finalists_that_more_rows_tell_apart_are_not_climbed_with(monkeypatch):
+    """Of a race; the leader always is. Kills: every finalist climbed with, those left out lost as spares."""
+    sim = mf.make_moe(20_000, 3, 2, noise_std=0.5, random_state=0)
+    task = make_task(sim.X, sim.y, 2)
+    model = task.design.parameters(sim.model)
+    near, far = (replace(model, expert=model.expert + shift) for shift in (1e-3, 1.0))
+    climbed, approach = [], Task.approach
+    monkeypatch.setattr(
+        Task, "approach", lambda self, start, sample: climbed.append(start.index) or approach(self, start, sample)
+    )
+
+    def finalists():
+        climbed.clear()
+        starts = [Start("random", i, there, -1.0 - i) for i, there in enumerate((model, far, near))]
+        for start in starts:
+            start.reached = True
+        return starts
+
+    task.finish(finalists())
+    assert climbed == [0, 2]
+    task.finish(finalists()[1:])
+    assert climbed == [1, 2]
+    task.finish(finalists(), give_up=False)
+    assert climbed == [0, 1, 2]
+    finished, finish_one = [], Task.finish_one
+    monkeypatch.setattr(
+        Task, "finish_one", lambda self, start, *a: finished.append(start.index) or finish_one(self, start, *a)
+    )
+    monkeypatch.setattr(Task, "is_sound", lambda self, outcome, collapsed: False)
+    task.finish(finalists())
+    assert finished[1:] == [1]   # after one of the other two, which end at one optimum
