@@ -7,8 +7,9 @@
 
 The best log-likelihood known for a problem is the best of EM from the truth (real data: the mark of datasets.py) and
 of every method's sound result. A method succeeds within 1e-3 per row of it. Sound: no expert collapsed, and the data
-supports each (`fit.unsupported` of the package: max(3, d + 2) rows, or n / (2k), if that is less, and of few rows
-more than next to nothing left of y); on real data a gate that separates sets no mark, as its likelihood is a supremum.
+supports each (`fit.unsupported` of the package: max(3, d + 2) rows, or n / (2k), if that is less, of few rows more
+than next to nothing left of y, and as many rows as parameters unless there are rows enough for all); on real data a
+gate that separates sets no mark, as its likelihood is a supremum.
 
 Seeds are in two halves: starts are tuned on even seeds, claims are made of odd ones.
 """

@@ -39,8 +39,8 @@ _HAND_OVERS, _HANDED_OVER_ITER = 3, 5    # from the kernel's climb, and iteratio
 _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
-WIDEST_GATE_STEP = _em.GATE_STEP    # of a gate coefficient in an iteration, or the size of the largest, if that is more
-_HUGE = 1e100
+_WIDEST_GATE_STEP = _em.GATE_STEP   # most that a gate coefficient moves by in an EM step, or the size of the largest
+_HUGE = _em.HUGE_STEP               # of a step before it is scaled down: infinity cannot be
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -320,8 +320,9 @@ def _em_step(
 def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArray) -> FloatArray:
     """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels.
 
-    No coefficient moves by more than 20, or the largest there is: a gate that is a step has next to no curvature, and
-    the step of 1e300 that this asks for would be halved a dozen times before it gains.
+    Scaled down so that no coefficient moves by more than 20, or the largest there is: a gate that is a step in the
+    wrong place has much gradient and next to no curvature, and a step of 1e300 would be halved a dozen times before it
+    gains.
     """
     n_rows, q = gate_gradient.shape
     if n_rows * q == 0:
@@ -329,7 +330,7 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     curvature = from_lower_blocks(gate_gram, n_rows)
     move = solve_normal_equations(curvature[np.newaxis], gate_gradient.reshape(1, -1)).reshape(n_rows, q)
     move = np.clip(move, -_HUGE, _HUGE)
-    widest, allowed = np.abs(move).max(), max(WIDEST_GATE_STEP, np.abs(gate).max())
+    widest, allowed = np.abs(move).max(), max(_WIDEST_GATE_STEP, np.abs(gate).max())
     return move * (allowed / widest) if widest > allowed else move
 
 

@@ -40,8 +40,9 @@ _FEWEST_TO_AGREE = 4      # where no more are drawn
 # Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
 _MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
 _FEWEST_MOVES = 3
-# Of tiny data, and as many where all of its starts ended at the same best: tonedata's lies beside that.
-_FEWEST_MOVES_OF_TINY, _TINY_AND_ODD = 80, 200
+# Of tiny data, up to so many rows, beyond them fewer; also where all starts ended at the same: tonedata's best lies
+# beside that.
+_FEWEST_MOVES_OF_TINY, _ALL_OF_THEM_TO = 80, 200
 _IF_CLEAR, _OFTEN = 4, 4  # so many times fewer where the best was found so often, and no other may be better
 _ELITE = 5                # the best after the leader: one of them, or the leader, lends a move an expert
 _FROM_SECOND = 1 / 3      # share of the moves that start from the second best
@@ -82,7 +83,7 @@ def default_patience(n_samples: int, n_parameters: int, is_clear: bool = False) 
     A quarter of it where the best is clear. At least 3, of tiny data 80, falling to 32 at its end.
     """
     moves = min(_MOVES * n_parameters, _MOST_MOVES) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
-    fewest = _FEWEST_MOVES_OF_TINY * min(1.0, _TINY_AND_ODD / n_samples) if n_samples <= _TINY else _FEWEST_MOVES
+    fewest = _FEWEST_MOVES_OF_TINY * min(1.0, _ALL_OF_THEM_TO / n_samples) if n_samples <= _TINY else _FEWEST_MOVES
     return int(max(moves / _IF_CLEAR if is_clear else moves, fewest))
 
 
@@ -317,21 +318,22 @@ class _Field:
         if enough is None or len(self.starts) - self.n_enlarged < enough[0]:
             return False
         best, found, others = self.sides()
-        if found < enough[1] * len(self.starts):
+        if len(found) < enough[1] * len(self.starts):
             return False
         return not self.is_sample or not self.is_contested(best, others)
 
     def is_clear(self) -> bool:
-        """Whether the best was found by several starts, and none of the others may be better on more rows."""
+        """Whether several starts from scratch found the best, and none of the others may be better on more rows."""
         best, found, others = self.sides()
-        return found >= _OFTEN and not self.is_contested(best, others)
+        n_found = sum(start.index >= self.n_enlarged for start in found)
+        return n_found >= _OFTEN and not self.is_contested(best, others)
 
-    def sides(self) -> tuple[Start, int, list[Start]]:
-        """The best start, the number that end there, itself among them, and the sound ones that end elsewhere."""
+    def sides(self) -> tuple[Start, list[Start], list[Start]]:
+        """The best start, those that end there, itself among them, and the sound ones that end elsewhere."""
         best = min(self.starts, key=_rank)
         sound = [start for start in self.starts if start.status != "degenerate"]
-        others = [start for start in sound if not self.will_end_at(best, start)]
-        return best, len(sound) - len(others), others
+        found = [start for start in sound if self.will_end_at(best, start)]
+        return best, found, [start for start in sound if start not in found]
 
     def is_contested(self, best: Start, others: list[Start]) -> bool:
         return any(may_be_better(self.design, other.parameters, best.parameters) for other in others)

@@ -373,9 +373,11 @@ class Task:
 
         The latter do not count against a fit in the race: no start could do better.
         """
-        doubtful, rows = self.is_doubtful(outcome, collapsed), self.design.rows
-        n_own = self.design.n_columns - len(self.dependences[0]) + isinstance(self.noise, str)
-        if self.move_experts and not collapsed and rows.n_samples < n_own * self.n_experts:
+        doubtful, rows, noise = self.is_doubtful(outcome, collapsed), self.design.rows, self.noise
+        estimated = noise if isinstance(noise, str) else "held"
+        n_own = self.design.n_columns - len(self.dependences[0]) + (estimated == "per_expert")
+        n_of_experts = self.n_experts * n_own + (estimated == "shared")
+        if self.move_experts and not collapsed and rows.n_samples < n_of_experts:
             doubtful |= outcome.sums.weight < n_own * rows.unit_weight
         return np.flatnonzero(doubtful).tolist()
 
@@ -396,21 +398,18 @@ class Task:
         """
         design = self.design
         running = [start for start in starts if start.status == "finished"] or starts[:1]
-        if self.sample is not None and give_up:
-            for start in running[1:]:   # best first: the others are climbed with if on more rows too they may be better
-                if not may_be_better(self.sample, start.parameters, running[0].parameters):
-                    start.status = "eliminated"
-            running = [start for start in running if start.status == "finished"] or running[:1]
+        sample = self.sample
+        if sample is not None and give_up:
+            running = self.may_still_win(running, sample)
+            for start in running:
+                self.approach(start, sample)
+            running = self.still_in(running, sample)
         # Without the barrier all of them may end with an expert by chance, or collapsed on a few rows of one y; then
         # others that came near, best first. Not where one collapsed on many rows: data without noise has its best fit
         # there, and others that are merely worse.
         spare = [start for start in starts if start.reached and start.status == "eliminated"]
         spare.sort(key=lambda start: -start.value)
         weight = design.rows.total_weight
-        if self.sample is not None and give_up:
-            for start in running:
-                self.approach(start, self.sample)
-            running = self.still_in(running, self.sample)
         ends: list[tuple[Outcome, list[int]]] = []
         sound: list[bool] = []
         to_beat = -math.inf
@@ -423,8 +422,8 @@ class Task:
                 if ends and self.out_of_time():
                     start.status = "eliminated"
                     continue
-                if self.sample is not None:
-                    self.approach(start, self.sample)
+                if sample is not None:
+                    self.approach(start, sample)
             outcome, collapsed = self.finish_one(start, to_beat)
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
@@ -451,12 +450,19 @@ class Task:
         many = weight >= self.design.rows.total_weight / (2 * self.n_experts)
         return bool((many & (squares < self.barrier(self.design))).any())
 
+    def may_still_win(self, running: list[Start], sample: Design) -> list[Start]:
+        """The first, and those of which other rows than the race's do not say that they will not overtake it."""
+        for start in running[1:]:
+            if not may_be_better(sample, start.parameters, running[0].parameters):
+                start.status = "eliminated"
+        return [start for start in running if start is running[0] or start.status == "finished"]
+
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
         best = max(running, key=lambda start: start.value)
         kept = [best]
         for start in sorted(running, key=lambda start: -start.value):
-            distinct = all(abs(start.value - other.value) > _SAME * sample.rows.total_weight for other in kept)
+            distinct = all(abs(start.value - other.value) > _SAME for other in kept)
             if distinct and math.isfinite(start.value) and may_be_better(sample, start.parameters, best.parameters):
                 kept.append(start)
             elif start is not best:
@@ -534,7 +540,7 @@ class Task:
         if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, outcome.sums).any():
             start.value = -np.inf
             return
-        start.parameters, start.value = outcome.parameters, outcome.objective
+        start.parameters, start.value = outcome.parameters, outcome.objective / sample.rows.total_weight
         self.take_curvature(start, sample, objective)
 
     def take_curvature(self, start: Start, design: Design, objective: Objective) -> None:

@@ -262,7 +262,7 @@ QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, MOST_PAIRS, RIDG
 
 # em._gate_move's
 cdef double WIDEST_GATE_STEP = 20.0, HUGE = 1e100
-GATE_STEP = WIDEST_GATE_STEP
+GATE_STEP, HUGE_STEP = WIDEST_GATE_STEP, HUGE
 
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise

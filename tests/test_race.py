@@ -1,5 +1,6 @@
 """Does the race stop when it may, go on when it must, and hand the right starts to the finish?"""
 
+import warnings
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -320,6 +321,9 @@ def test_the_best_is_clear_where_it_was_found_often_and_no_other_may_be_better(a
     agreed.starts[0].status = "degenerate"
     assert not agreed.is_clear()
     agreed.starts[0].status = "finished"
+    agreed.n_enlarged = 1    # made from a smaller mixture
+    assert not agreed.is_clear()
+    agreed.n_enlarged = 0
     monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, leader: one is others[1])
     assert not agreed.is_clear()
 
@@ -511,6 +515,36 @@ def test_few_rows_fitted_almost_exactly_are_chance_and_many_are_not():
     assert not shared.by_chance(shared.design, sums).any()
 
 
+@pytest.mark.parametrize(
+    ("n", "noise", "lacking"),
+    [
+        (14, "per_expert", [1]),     # 3 experts of 4 coefficients and a sigma
+        (15, "per_expert", []),
+        (12, "shared", [1]),         # 12 coefficients and a sigma
+        (13, "shared", []),
+        (11, 0.5, [1]),
+        (12, 0.5, []),
+    ],
+)
+@pytest.mark.parametrize("redundant", [False, True])
+def test_where_rows_are_fewer_than_parameters_experts_that_lack_rows_are_unsupported(n, noise, lacking, redundant):
+    """But no worse than others in the race. Kills: a sigma each where there is one, redundant columns counted."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 3))
+    if redundant:
+        X = np.column_stack([X, X[:, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mf.CollinearityWarning)
+        task = make_task(X, rng.standard_normal(n), 3, noise=noise, sample_weight=np.full(n, 2.0))
+    n_own = 4 + (noise == "per_expert")
+    weight = 2.0 * np.array([n_own, n_own - 0.5, n - 2 * n_own + 0.5])
+    weight[2] = max(weight[2], 2.0 * n_own)
+    outcome = SimpleNamespace(sums=SimpleNamespace(weight=weight, sum_squares=np.full(3, 1e6)))
+    assert task.unsupported(outcome, []) == lacking
+    assert task.is_sound(outcome, [])
+    assert task.unsupported(outcome, [2]) == []   # a collapse was said already
+
+
 def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
     """Unless one collapsed on many rows, as on data without noise, where others are merely worse.
 
@@ -631,16 +665,12 @@ def test_large_data_keep_finalists_that_a_sample_cannot_tell_apart():
         start, index=3, value=start.value - 1.0,
         parameters=replace(start.parameters, expert=start.parameters.expert + 2.0),
     )
-    for one in (start, near, same, worse):
-        one.value *= task.design.rows.total_weight
     kept = task.still_in([worse, same, near, start], task.design)
     assert [one.index for one in kept] == [0, 1]
     assert [same.status, worse.status] == ["duplicate", "eliminated"]
 
 
-
-
-def test_finalists_that_more_rows_tell_apart_are_not_climbed_with(monkeypatch):
+def test_finalists_that_other_rows_tell_apart_are_not_climbed_with(monkeypatch):
     """Of a race; the leader always is. Kills: every finalist climbed with, those left out lost as spares."""
     sim = mf.make_moe(20_000, 3, 2, noise_std=0.5, random_state=0)
     task = make_task(sim.X, sim.y, 2)
