@@ -82,7 +82,7 @@ def default_patience(n_samples: int, n_parameters: int, is_clear: bool = False) 
 
     A quarter of it where the best is clear. At least 3, of tiny data 80, falling to 32 at its end.
     """
-    moves = min(_MOVES * n_parameters, _MOST_MOVES) * min(1.0, _MOVES_ON_ROWS / n_samples) ** 1.5
+    moves = min(_MOVES * n_parameters, _MOST_MOVES) * min(1.0, _MOVES_ON_ROWS / n_samples)
     fewest = _FEWEST_MOVES_OF_TINY * min(1.0, _ALL_OF_THEM_TO / n_samples) if n_samples <= _TINY else _FEWEST_MOVES
     return int(max(moves / _IF_CLEAR if is_clear else moves, fewest))
 
