@@ -40,7 +40,7 @@ _FEWEST_TO_AGREE = 4      # where no more are drawn
 # Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
 _MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
 _FEWEST_MOVES = 3
-# Of tiny data, up to so many rows, beyond them fewer; also where all starts ended at the same: tonedata's best lies
+# Of tiny data all 80 up to 200 rows, fewer of more; also where all starts ended at one optimum: tonedata's best lies
 # beside that.
 _FEWEST_MOVES_OF_TINY, _ALL_OF_THEM_TO = 80, 200
 _IF_CLEAR, _OFTEN = 4, 4  # so many times fewer where the best was found so often, and no other may be better

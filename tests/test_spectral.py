@@ -333,7 +333,7 @@ def test_too_few_rows_are_warned_of_with_the_eigenvalues():
     assert first in str(warned[0].message)
     assert np.isfinite(found.coef).all()
     assert np.isfinite(found.noise_std)
-    with pytest.warns(mf.ConvergenceWarning, match="fewer rows than it has parameters for"):   # 60 for three times 22
+    with pytest.warns(mf.ConvergenceWarning, match="fewer rows than it has parameters for"):   # 60 for 3 x 21 + 1
         mf.fit_em(sim.X, sim.y, 3, init=found.model, noise="shared", max_iter=3, callback=lambda s: s.iteration == 3)
 
 
