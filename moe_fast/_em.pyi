@@ -10,7 +10,7 @@ ENTROPY: int
 MAJORISED: int
 SINGLE: int
 GATE_STEP: float
-HUGE_STEP: float
+UNANSWERED: float
 HALVINGS: int
 TINY_NOISE: float
 NO_ROWS: float

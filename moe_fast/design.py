@@ -258,7 +258,7 @@ class Design:
             self.gate_intercept, self.activation.code, self.activation.slope, places, k,
             objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], gate_serves,
             quasi_newton, DEPENDENT, limits["goal"], limits["rounding"], history, sums,
-            np.empty(2 * largest * largest + largest), memory, work, n_threads,
+            np.empty(3 * largest * largest + 2 * largest), memory, work, n_threads,
         )
         rows.reads.n_rows += n_passes * rows.n_samples
         end, n_expert, n_gate = places[0], start.expert.size, start.gate.size

@@ -40,7 +40,7 @@ _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
 _WIDEST_GATE_STEP = _em.GATE_STEP   # most that a gate coefficient moves by in an EM step, or the size of the largest
-_HUGE = _em.HUGE_STEP               # of a step before it is scaled down: infinity cannot be
+_UNANSWERED = _em.UNANSWERED   # part of the gate's gradient: what a solve may leave of it
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -167,7 +167,7 @@ def maximise(
         if step is None or proposal is None:
             # Not even a tiny step gains: the top, where rounding hides what is left to gain.
             current.gain = 0.0
-            current.converged = step is not None and (step.promise <= max(tol, _FLAT) * weight or _pressed(current))
+            current.converged = step is not None and step.promise <= max(tol, _FLAT) * weight
             break
         gain = proposal.objective - current.objective
         proposal.history = [*current.history, proposal.objective]
@@ -184,7 +184,7 @@ def maximise(
         if small.size and objective.moves_noise:
             current.collapsed = tuple(small.tolist())
             break
-        if gain <= tol * weight and (step.promise <= tol * weight or _pressed(current)):
+        if gain <= tol * weight and step.promise <= tol * weight:
             if pace.knows_what_is_left:
                 current.converged = True
                 break
@@ -321,29 +321,37 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels.
 
     Scaled down so that no coefficient moves by more than 20, or the largest there is: a gate that is a step in the
-    wrong place has much gradient and next to no curvature, and a step of 1e300 would be halved a dozen times before it
-    gains.
+    wrong place has much gradient and next to no curvature. Where some of the gradient has no curvature at all, and so
+    no answer, it is Levenberg's step with a ridge that keeps it as short. Coefficients pressed against their limit stay
+    there.
     """
     n_rows, q = gate_gradient.shape
     if n_rows * q == 0:
         return np.zeros_like(gate_gradient)
     curvature = from_lower_blocks(gate_gram, n_rows)
-    move = solve_normal_equations(curvature[np.newaxis], gate_gradient.reshape(1, -1)).reshape(n_rows, q)
-    move = np.clip(move, -_HUGE, _HUGE)
-    widest, allowed = np.abs(move).max(), max(_WIDEST_GATE_STEP, np.abs(gate).max())
-    return move * (allowed / widest) if widest > allowed else move
+    slope = gate_gradient.flatten()
+    pressed = _pressed(gate, gate_gradient).ravel()
+    if pressed.any():
+        curvature[pressed] = curvature[:, pressed] = slope[pressed] = 0.0
+    move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
+    allowed, widest = max(_WIDEST_GATE_STEP, np.abs(gate).max()), np.abs(move).max()
+    with np.errstate(over="ignore", invalid="ignore"):   # no number is no answer
+        answered = np.abs(slope - curvature @ move).max() <= _UNANSWERED * np.abs(slope).max()
+    if not answered:
+        curvature.flat[:: len(slope) + 1] += math.sqrt(slope @ slope) / allowed
+        move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
+    elif widest > allowed:
+        move *= allowed / widest
+    return move.reshape(n_rows, q)
 
 
 def _limit_gate(gate: FloatArray) -> FloatArray:
     return np.clip(gate, -GATE_LIMIT, GATE_LIMIT)
 
 
-def _pressed(current: Outcome) -> bool:
-    """Whether the gate separates and was stopped: coefficients at the limit that would go on, were they let."""
-    gate = current.parameters.gate
-    at_limit = np.abs(gate) >= GATE_LIMIT
-    outward = gate * current.sums.gate_gradient >= 0.0
-    return bool(at_limit.any() and outward[at_limit].all())
+def _pressed(gate: FloatArray, gate_gradient: FloatArray) -> NDArray[np.bool_]:
+    """Which coefficients are at their limit and would go on, were they let: there the gate separates."""
+    return (np.abs(gate) >= GATE_LIMIT) & (gate * gate_gradient > 0.0)
 
 
 def _update_noise(
@@ -372,6 +380,10 @@ def _step_along(current: Outcome, objective: Objective, curvature: Curvature | Q
     """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit."""
     parameters = current.parameters
     slope = gradient(current.sums, parameters, objective)
+    pressed = _pressed(parameters.gate, current.sums.gate_gradient).ravel()
+    if pressed.any():
+        n_before = parameters.expert.size if objective.move_experts else 0
+        slope[n_before : n_before + len(pressed)][pressed] = 0.0
     direction = curvature.direction(slope)
 
     def at(t: float) -> Parameters:

@@ -10,7 +10,7 @@ block order: same bits for every n_threads.
 
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, exp, fabs, isfinite, log, sqrt
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 ctypedef fused floating:
     float
@@ -261,8 +261,8 @@ NEAR, SLOW, METRIC_SERVES, PATIENCE = NEAR_ENOUGH, SLOW_RATE, METRIC_STEPS, EM_S
 QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, MOST_PAIRS, RIDGE_PART, LEAST_CURVED, WIDEST_STEP
 
 # em._gate_move's
-cdef double WIDEST_GATE_STEP = 20.0, HUGE = 1e100
-GATE_STEP, HUGE_STEP = WIDEST_GATE_STEP, HUGE
+cdef double WIDEST_GATE_STEP = 20.0, MOST_UNANSWERED = 0.01
+GATE_STEP, UNANSWERED = WIDEST_GATE_STEP, MOST_UNANSWERED
 
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
@@ -309,7 +309,7 @@ def em_climb(
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
     double[::1] history,                   # OUT  (max_iter + 1,): objective before the first iteration, after each
     double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; Grams may be zeros
-    double[::1] systems,                   # WORK 2 m m + m, with m the largest system: p, or q (n_experts - 1);
+    double[::1] systems,                   # WORK 3 m m + 2 m, with m the largest system: p, or q (n_experts - 1);
                                            #      holds the gate's curvature from one iteration to the next
     double[::1] memory,                    # WORK (memory_size(...),) if quasi_newton
     double[::1] work,                      # WORK (work_size(...),)
@@ -363,7 +363,7 @@ def em_climb(
                     _take_metric(&quasi, &s, &o, &rules, at, here, fresh, &systems[0])
                     metric_steps_left = METRIC_STEPS
                 next_fresh = metric_steps_left <= 1
-                promise = 0.5 * _direction(&quasi, &s, &o)
+                promise = 0.5 * _direction(&quasi, &s, &o, &rules, at)
                 asked = &s if next_fresh else &lightest
             else:
                 served = 1 if fresh else served + 1
@@ -458,18 +458,12 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
     cdef double *gate_move = move + k * p
     cdef double *new_noise = gate_move + m
     cdef const double *old_noise = at + k * p + m
-    cdef double promise = 0.0, explained, squares, all_squares = 0.0, u, widest = 0.0, allowed = WIDEST_GATE_STEP
+    cdef double promise = 0.0, explained, squares, all_squares = 0.0, u
     cdef bint linear = s.activation == ACTIVATION_LINEAR
     if m:
         if fresh:
             _gate_matrix(s, o, sums, matrix)
-        solve_symmetric(matrix, sums + o.gate_gradient, gate_move, upper, scale, m, rules.dependent)
-        for a in range(m):
-            gate_move[a] = min(max(gate_move[a], -HUGE), HUGE)
-            widest, allowed = max(widest, fabs(gate_move[a])), max(allowed, fabs(at[k * p + a]))
-        if widest > allowed:
-            for a in range(m):
-                gate_move[a] *= allowed / widest
+        _gate_move(matrix, sums + o.gate_gradient, at + k * p, rules, gate_move, upper, scale, scale + largest, m)
         for a in range(m):
             promise += 0.5 * gate_move[a] * sums[o.gate_gradient + a]
     for j in range(k):
@@ -492,6 +486,43 @@ cdef double _em_move(const em_problem *s, const em_layout *o, const climb_rules 
             u = (new_noise[j] / old_noise[j]) * (new_noise[j] / old_noise[j])
             promise += 0.5 * sums[o.weight + j] * (u - 1.0 - log(u))
     return promise
+
+
+cdef void _gate_move(const double *matrix, const double *gradient, const double *gate, const climb_rules *rules,
+                     double *move, double *upper, double *scale, double *own, Py_ssize_t m) noexcept nogil:
+    """em._gate_move. WORK: upper (m, m), scale (m,), own (m m + m,), for a system and a right side of its own."""
+    cdef double *slope = own + m * m
+    cdef double allowed = WIDEST_GATE_STEP, widest = 0.0, steep = 0.0, squares = 0.0, left
+    cdef Py_ssize_t a, b
+    cdef bint answered = True
+    memcpy(own, matrix, m * m * sizeof(double))
+    for a in range(m):
+        slope[a] = gradient[a]
+        if _is_pressed(gate[a], gradient[a], rules):
+            slope[a] = 0.0
+            for b in range(m):
+                own[a * m + b] = own[b * m + a] = 0.0
+        allowed, steep = max(allowed, fabs(gate[a])), max(steep, fabs(slope[a]))
+        squares += slope[a] * slope[a]
+    solve_symmetric(own, slope, move, upper, scale, m, rules.dependent)
+    for a in range(m):
+        left = slope[a]
+        for b in range(m):
+            left -= own[a * m + b] * move[b]
+        answered = answered and fabs(left) <= MOST_UNANSWERED * steep   # no number is no answer
+        widest = max(widest, fabs(move[a]))
+    if not answered:
+        for a in range(m):
+            own[a * m + a] += sqrt(squares) / allowed
+        solve_symmetric(own, slope, move, upper, scale, m, rules.dependent)
+    elif widest > allowed:
+        for a in range(m):
+            move[a] *= allowed / widest
+
+
+cdef bint _is_pressed(double gate, double gradient, const climb_rules *rules) noexcept nogil:
+    """em._pressed."""
+    return fabs(gate) >= rules.gate_limit and gate * gradient > 0.0
 
 
 cdef void _gate_matrix(const em_problem *s, const em_layout *o, const double *sums, double *matrix) noexcept nogil:
@@ -673,11 +704,19 @@ cdef void _take(quasi_memory *quasi, const em_problem *s, const em_layout *o, co
     quasi.has_last = True
 
 
-cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout *o) noexcept nogil:
-    """QuasiNewton.direction of `slope`, of the last place taken, into `move`; returns its gain to first order."""
+cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+                       const double *at) noexcept nogil:
+    """QuasiNewton.direction of `slope`, of the last place taken, into `move`; returns its gain to first order.
+
+    Without what presses gate coefficients against their limit, as em._step_along.
+    """
     cdef Py_ssize_t size = quasi.size, m = (s.n_experts - 1) * o.q, i, pair
     cdef double shares[16]   # MOST_PAIRS and more
     cdef double share
+    cdef Py_ssize_t n_expert = s.n_experts * o.p
+    for i in range(n_expert, n_expert + m):
+        if _is_pressed(at[i], quasi.slope[i], rules):
+            quasi.slope[i] = 0.0
     for i in range(size):
         quasi.move[i] = quasi.slope[i]
     for pair in range(quasi.n_pairs - 1, -1, -1):

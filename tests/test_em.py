@@ -1,5 +1,6 @@
 """Does EM climb to the top? Against plain numpy, least squares and numerical differences, block by block."""
 
+import itertools
 import warnings
 from dataclasses import replace
 
@@ -215,6 +216,58 @@ def test_a_gate_without_curvature_moves_no_further_than_20_or_its_size(largest):
     np.testing.assert_allclose(move, [[allowed, 0.0]])
     move = em._gate_move(np.eye(2)[np.newaxis], np.array([[3.0, -19.0]]), gate)
     np.testing.assert_allclose(move, [[3.0, -19.0]])
+
+
+@pytest.mark.parametrize("largest", [0.0, 3000.0])
+def test_a_gates_gradient_without_curvature_is_followed_as_far(largest):
+    """Kills: a direction left out because it has no curvature, a step across it that is not Newton's, no limit."""
+    gate = np.array([[0.0, -largest]])
+    allowed = max(20.0, largest)
+    gram = np.diag([1e6, 0.0])[np.newaxis]
+    move = em._gate_move(gram, np.array([[1e3, 1e2]]), gate)
+    assert move[0, 0] == pytest.approx(1e-3, rel=1e-3)
+    assert 0.05 * allowed < move[0, 1] <= allowed
+    # Columns that depend on each other have an answer to all of a gradient that is theirs.
+    move = em._gate_move(np.ones((1, 2, 2)), np.array([[4.0, 4.0]]), gate)
+    assert move.sum() == pytest.approx(4.0)
+
+
+def test_gate_coefficients_pressed_against_their_limit_stay_there():
+    """And do not stop, nor promise for, the others. Kills: a step of theirs, one that may not come back."""
+    limit = em.GATE_LIMIT
+    gram = np.array([[2.0, 1.0], [1.0, 2.0]])[np.newaxis]
+    gate = np.array([[-limit, 3.0]])
+    np.testing.assert_allclose(em._gate_move(gram, np.array([[-5.0, 4.0]]), gate), [[0.0, 2.0]])
+    np.testing.assert_allclose(em._gate_move(gram, np.array([[3.0, 0.0]]), gate), [[2.0, -1.0]])
+
+
+@pytest.mark.parametrize("move_experts", [True, False])
+@pytest.mark.parametrize("newton", [True, False])
+def test_a_run_converges_where_no_gradient_of_the_gate_is_left(newton, move_experts):
+    """From gates that are steps in wrong places. Kills: directions without curvature left out of what is to gain."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-3.0, 3.0, 300)
+    x += 0.3 * np.sign(x)   # no row at the step: where its gate has no curvature at all
+    expert = np.array([[0.0, 1.0], [1.0, -1.0], [-1.0, 0.5]])
+    labels = np.where(x < -1.5, 0, np.where(x < 0.0, 1, 2))
+    y = expert[labels, 0] + expert[labels, 1] * x + 0.1 * rng.standard_normal(300)
+    design = Design(Rows.check(x[:, np.newaxis], y), get_activation("linear"))
+    n_converged = 0
+    for order in itertools.permutations(range(3)):
+        for steep in ([300.0, -300.0], [-300.0, 0.5]):
+            model = mf.MixtureOfExperts(
+                expert[list(order), 1:], expert[list(order), 0], noise_std=np.full(3, 0.1),
+                gate_coef=np.array([*steep, 0.0])[:, np.newaxis],
+            )
+            start, objective = design.parameters(model), Objective(move_experts=move_experts)
+            ends = [maximise(design, start, objective, max_iter=500, tol=1e-9, newton=newton)]
+            if move_experts and not newton:
+                ends.append(climb(design, start, objective, max_iter=500, tol=1e-9))
+                assert ends[1].objective == pytest.approx(ends[0].objective, rel=1e-6)
+            for end in ends:
+                assert not end.converged or np.abs(end.sums.gate_gradient).max() < 1e-5 * 300
+                n_converged += end.converged
+    assert n_converged >= 11   # an expert may collapse on the way
 
 
 @pytest.mark.parametrize(("n_experts", "serves"), [(2, 1), (4, 3), (9, 5)])
@@ -662,6 +715,29 @@ def test_a_steep_gate_of_the_wrong_sign_moves_as_far_in_a_climb_as_in_maximise()
     np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
     assert one.history[-1] > 270.0
     assert n_passes <= 7   # 22, halved from a move of 1e4
+
+
+@pytest.mark.parametrize("quasi_newton", [False, True])
+def test_a_climb_converges_where_a_gate_is_pressed_against_its_limit(quasi_newton):
+    """Two rows of two experts all but touch. Kills: a promise of what may not move, in one of the two."""
+    rng = np.random.default_rng(0)
+    x = np.r_[np.linspace(-2.0, -1e-5, 40), np.linspace(1e-5, 2.0, 200)]
+    right = np.where(rng.random(240) < 0.5, 8.0 - x, 8.0 + x)   # two experts that EM is slow to tell apart
+    y = np.where(x < 0.0, 1.0 + x, right) + np.where(x < 0.0, 0.3, 1.2) * rng.standard_normal(240)
+    design = Design(Rows.check(x[:, np.newaxis], y), get_activation("linear"), gate_intercept=False)
+    start = Parameters(
+        np.array([[1.0, 1.0], [8.0, -1.0], [8.0, 1.0]]), np.array([[-1e4], [0.3]]), np.full(3, 0.3)
+    )
+    one = climb(design, start, Objective(), max_iter=200, tol=1e-9, quasi_newton=quasi_newton)
+    other = maximise(
+        design, start, Objective(), max_iter=200, tol=1e-9, newton=False, quasi_newton=quasi_newton
+    )
+    for end in (one, other):
+        assert end.converged
+        assert end.n_iter < (20 if quasi_newton else 100)
+        assert end.parameters.gate[0, 0] == -1e4
+        assert end.sums.gate_gradient[0, 0] < -1e-6   # it would go on
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
 
 
 def test_a_climb_has_the_same_bits_on_any_number_of_threads(monkeypatch):
