@@ -273,14 +273,16 @@ def _next_step(
         pace.take_metric(current.sums, current.parameters)
         return current, _step_along(current, objective, pace.quasi, QUASI_NEWTON_TRIES)
     if pace.curvature is not None:
-        step = _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
+        pace.take_place(current.sums, current.parameters)
+        step = _step_along(current, objective, pace.chord, _NEWTON_TRIES)
         if pace.still_good(step.promise):
             return current, step
     current = _with_sums(design, current, objective, _em.INFORMATION | pace.precision)
     pace.take_curvature(factored(current.sums, current.parameters, objective))
     if pace.curvature is None:
         return current, None
-    step = _step_along(current, objective, pace.curvature, _NEWTON_TRIES)
+    pace.take_place(current.sums, current.parameters)
+    step = _step_along(current, objective, pace.chord, _NEWTON_TRIES)
     step.lengthens = not pace.curvature.definite
     return current, step
 
@@ -376,7 +378,7 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
     return 0.5 * float(np.sum(weight * (u - 1.0 - np.log(u))))
 
 
-def _step_along(current: Outcome, objective: Objective, curvature: Curvature | QuasiNewton, n_tries: int) -> _Step:
+def _step_along(current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int) -> _Step:
     """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit."""
     parameters = current.parameters
     slope = gradient(current.sums, parameters, objective)
@@ -384,7 +386,7 @@ def _step_along(current: Outcome, objective: Objective, curvature: Curvature | Q
     if pressed.any():
         n_before = parameters.expert.size if objective.move_experts else 0
         slope[n_before : n_before + len(pressed)][pressed] = 0.0
-    direction = curvature.direction(slope)
+    direction = quasi.direction(slope)
 
     def at(t: float) -> Parameters:
         there = moved(parameters, objective, t * direction)

@@ -147,11 +147,11 @@ class Curvature:
         """That of so many times as many rows like these."""
         return Curvature(math.sqrt(ratio) * self._size, self._lower, self._eigen)
 
-    def direction(self, gradient: FloatArray) -> FloatArray:
-        """-hessian^-1 gradient, an ascent direction."""
-        if not len(gradient):   # LAPACK refuses what is empty
-            return gradient
-        right = gradient / self._size
+    def solve(self, vector: FloatArray) -> FloatArray:
+        """-hessian^-1 times a vector: of a gradient, an ascent direction."""
+        if not len(vector):   # LAPACK refuses what is empty
+            return vector
+        right = vector / self._size
         if self._lower is not None:
             # L as the upper triangle of its transpose, which LAPACK takes without a copy.
             return lapack.dpotrs(self._lower.T, right)[0] / self._size

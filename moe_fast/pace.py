@@ -27,7 +27,7 @@ _SLOW = _em.SLOW         # gain over the gain before, above which quasi-Newton s
 _METRIC_SERVES = _em.METRIC_SERVES   # quasi-Newton steps that a curvature of EM serves
 QUASI_NEWTON_TRIES = _em.QUASI_NEWTON_TRIES   # lengths of such a step
 _LAP = 5                 # of their gains, which tell their rate: one alone says little
-_CHORD_RATE = 0.1        # a Hessian serves on while each step brings the promised gain down to this part
+_CHORD_RATE = 0.5        # a Hessian serves on while each step brings the promised gain down to this part
 _CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
 _GATE_SERVES = 5         # EM steps that a curvature of the gate serves, at most
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
@@ -61,8 +61,8 @@ class Pace:
     """The kind of the next step, and the curvatures that serve for several.
 
     A quasi-Newton step needs the gradient alone, and EM's curvature now and then. A Newton step needs the Hessian, many
-    times the work; but near the maximum one Hessian serves several steps (the chord method), even one from a sample of
-    the rows.
+    times the work; but near the maximum one Hessian serves several steps, brought up to date by their gradients (BFGS),
+    even one from a sample of the rows.
 
     Parameters
     ----------
@@ -100,6 +100,7 @@ class Pace:
         self.kind = StepKind.NEWTON if at_once else StepKind.EM
 
         self.curvature = curvature if at_once else None
+        self.chord = QuasiNewton(self.curvature, 1.0)   # by that curvature, and what its steps told since
         self.promise = math.inf     # of the last step taken with that curvature
         self.fresh = False          # whether it was taken at the current place
         self.newton_tried = False   # with a curvature of its own
@@ -170,6 +171,11 @@ class Pace:
             self.quasi.metric = Metric(expert_gram, gate_gram, sums, parameters, self.objective)
             self.metric_steps_left = _METRIC_SERVES
 
+    def take_place(self, sums: Sums, parameters: Parameters) -> None:
+        """Take note of where a step of Newton's begins: with the last, what the curvature was on the way."""
+        if not self.has_kinks:
+            self.chord.take(flat(parameters, self.objective), gradient(sums, parameters, self.objective))
+
     def still_good(self, promise: float) -> bool:
         """Whether a curvature from elsewhere still brings the promise of Newton's steps down fast."""
         assert self.curvature is not None
@@ -177,6 +183,7 @@ class Pace:
 
     def take_curvature(self, curvature: Curvature | None) -> None:
         self.curvature, self.fresh, self.promise = curvature, True, math.inf
+        self.chord = QuasiNewton(curvature, 1.0)
 
     def take_bound(self) -> None:
         """From the next step on."""

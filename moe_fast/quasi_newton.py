@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from . import _em
 from .design import Parameters, Sums
-from .linalg import from_lower_blocks
+from .linalg import Curvature, from_lower_blocks
 from .objective import Objective
 
 __all__ = ["Metric", "QuasiNewton"]
@@ -71,10 +71,20 @@ def _factor(block: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 class QuasiNewton:
-    """The last steps, and the direction that their gradients make of the next."""
+    """The last steps, and the direction that their gradients make of the next.
 
-    def __init__(self) -> None:
-        self.metric: Metric | None = None
+    Parameters
+    ----------
+    metric : Metric or Curvature, optional
+        EM's curvature, or that of the likelihood: what the direction is without steps.
+    widest : float
+        Most that the last step may lengthen the direction by. EM's curvature is too large; that of the likelihood may
+        be so or not.
+    """
+
+    def __init__(self, metric: Metric | Curvature | None = None, widest: float = _WIDEST) -> None:
+        self.metric = metric
+        self._widest = widest
         self._pairs: deque[tuple[FloatArray, FloatArray, float]] = deque(maxlen=_PAIRS)
         self._last: tuple[FloatArray, FloatArray] | None = None
         self._length = 1.0
@@ -92,7 +102,7 @@ class QuasiNewton:
                 self._pairs.append((step, change, curved))
                 if self.metric is not None:
                     length = curved / float(change @ self.metric.solve(change))
-                    self._length = min(max(length, 1.0), _WIDEST)
+                    self._length = min(max(length, 1.0), self._widest)
         self._last = place, gradient
 
     def direction(self, gradient: FloatArray) -> FloatArray:

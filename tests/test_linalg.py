@@ -86,19 +86,19 @@ def test_curvature_of_a_maximum_gives_newtons_step():
     hessian, gradient = -definite(rng, 1, 6)[0], rng.standard_normal(6)
     curvature = Curvature.factor(hessian, np.sqrt(-np.diagonal(hessian)))
     assert curvature.definite
-    np.testing.assert_allclose(curvature.direction(gradient), -np.linalg.solve(hessian, gradient), rtol=1e-9)
+    np.testing.assert_allclose(curvature.solve(gradient), -np.linalg.solve(hessian, gradient), rtol=1e-9)
 
 
 def test_curvature_of_a_saddle_climbs_both_ways():
     """Kills: eigenvalues with their signs, which step down the curve that bends up."""
     curvature = Curvature.factor(np.diag([-4.0, 2.0]), np.ones(2))
     assert not curvature.definite
-    np.testing.assert_allclose(curvature.direction(np.array([4.0, 2.0])), [1.0, 1.0])
+    np.testing.assert_allclose(curvature.solve(np.array([4.0, 2.0])), [1.0, 1.0])
 
 
 def test_curvature_of_no_parameters():
     """As of the gate of one expert. Kills: LAPACK asked, which refuses it."""
-    assert Curvature.factor(np.empty((0, 0)), np.empty(0)).direction(np.empty(0)).shape == (0,)
+    assert Curvature.factor(np.empty((0, 0)), np.empty(0)).solve(np.empty(0)).shape == (0,)
 
 
 def test_pairs_are_in_the_order_kernels_pack():

@@ -11,7 +11,7 @@ from moe_fast import _em, pace
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.em import climb, maximise
-from moe_fast.information import flat, gradient
+from moe_fast.information import factored, flat, gradient
 from moe_fast.objective import Objective
 from moe_fast.quasi_newton import Metric, QuasiNewton
 from moe_fast.rows import Rows
@@ -264,3 +264,28 @@ def test_newtons_method_has_the_last_word(monkeypatch):
     kinds.clear()
     assert maximise(design, start, Objective(), max_iter=200, tol=1e-9, newton=False, quasi_newton=True).converged
     assert pace.StepKind.QUASI_NEWTON not in kinds
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_steps_of_newton_correct_a_curvature_from_elsewhere(monkeypatch, activation):
+    """Twice too much, as of half the rows. Kills: steps by it as it came (12 of them), a Hessian of the place taken.
+
+    With ReLU experts differences of gradients tell no curvature, and none is made of them.
+    """
+    sim = mf.make_moe(4000, 4, 3, activation=activation, noise_std=0.3, random_state=0)
+    design = Design(Rows.check(sim.X, sim.y), get_activation(activation))
+    near = maximise(design, design.parameters(sim.model), Objective(), max_iter=200, tol=1e-9)
+    curvature = factored(design.run(near.parameters, _em.INFORMATION), near.parameters, Objective())
+    start = replace(near.parameters, expert=near.parameters.expert + 0.01)
+    run, wanted = Design.run, []
+    monkeypatch.setattr(Design, "run", lambda *args: wanted.append(args[2]) or run(*args))
+    taken, take = [], QuasiNewton.take
+    monkeypatch.setattr(QuasiNewton, "take", lambda *args: taken.append(1) or take(*args))
+    end = maximise(design, start, Objective(), curvature.times(2.0), max_iter=200, tol=1e-9)
+    assert end.converged
+    assert end.objective == pytest.approx(near.objective, abs=1e-4)
+    if activation == "linear":
+        assert not any(want & _em.INFORMATION for want in wanted)
+        assert end.n_iter <= 7
+    else:
+        assert not taken

@@ -485,8 +485,8 @@ def test_a_known_curvature_serves_any_number_of_rows(bent):
     curvature = Curvature.factor(-np.diag([4.0, 9.0]), np.ones(2))
     start.keep(curvature, half)
     gradient = np.array([8.0, 9.0])
-    np.testing.assert_allclose(start.curvature_of(half).direction(gradient), [2.0, 1.0])
-    np.testing.assert_allclose(start.curvature_of(task.design).direction(gradient), [1.0, 0.5])
+    np.testing.assert_allclose(start.curvature_of(half).solve(gradient), [2.0, 1.0])
+    np.testing.assert_allclose(start.curvature_of(task.design).solve(gradient), [1.0, 0.5])
     start.keep(Curvature.factor(np.diag([-4.0, 2.0]), np.ones(2)), half)
     assert start.curvature_of(half) is None
 
