@@ -336,15 +336,19 @@ class _Field:
         return best, found, [start for start in sound if start not in found]
 
     def is_contested(self, best: Start, others: list[Start]) -> bool:
-        return any(may_be_better(self.design, other.parameters, best.parameters) for other in others)
+        if not others:
+            return False
+        of_best = log_density(self.design, best.parameters)
+        return any(may_be_better(self.design, other.parameters, of_best) for other in others)
 
     def result(self, n_finalists: int) -> list[Start]:
         """All starts, those to be finished first, and of these the best."""
-        leader, finalists = self.reached[0], self.reached[:1]
+        finalists = self.reached[:1]
+        of_leader = log_density(self.design, finalists[0].parameters)
         for start in self.reached[1:]:
             if len(finalists) == n_finalists:
                 break
-            if start.status == "finished" and may_be_better(self.design, start.parameters, leader.parameters):
+            if start.status == "finished" and may_be_better(self.design, start.parameters, of_leader):
                 finalists.append(start)
         others = [start for start in self.starts if start not in finalists]
         for start in others:
@@ -354,7 +358,7 @@ class _Field:
 
 
 def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.mean(np.abs(one - other)))
+    return float(np.abs(one - other).sum()) / len(one)
 
 
 def _rank(start: Start) -> tuple[bool, bool, float]:

@@ -121,7 +121,8 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
     n_found = min(n_experts, score.n_axes)
     # A norm each, as the moments tell it, is too uncertain to begin with where rows are few or inputs are not normal.
     norms: Norms = "common" if design.activation.code == Code.LINEAR else "unit"
-    result = spectral(design.rows, n_found, design.activation, score, rng, norms=norms)
+    # One refinement: a second gains digits that EM finds anyway.
+    result = spectral(design.rows, n_found, design.activation, score, rng, norms=norms, n_refinements=1)
     expert = random_parameters(design, n_experts, rng).expert
     expert[:n_found] = design.expert_rows(result.coef, result.intercept)
     return _with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
@@ -429,10 +430,9 @@ def log_density(design: Design, parameters: Parameters) -> FloatArray:
     return logsumexp(log_joint(design, parameters)) - logsumexp(logits(design, parameters))
 
 
-def may_be_better(design: Design, one: Parameters, leader: Parameters) -> bool:
-    """Whether, on more rows than these, one may yet overtake the leader: its mean loss is within its error."""
-    loss = log_density(design, leader) - log_density(design, one)
-    mean, error = mean_and_error(loss, design.rows.weight)
+def may_be_better(design: Design, one: Parameters, of_leader: FloatArray) -> bool:
+    """Whether, on more rows than these, one may yet overtake a leader of these log densities: by its mean loss's error."""
+    mean, error = mean_and_error(of_leader - log_density(design, one), design.rows.weight)
     return mean < _ERRORS * error
 
 

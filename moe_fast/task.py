@@ -29,7 +29,7 @@ from .pace import NEWTON_PARAMETERS
 from .result import FitResult, StartReport
 from .rows import Reads, Rows
 from .separation import may_separate, separated_experts
-from .starts import LINEAR_ONLY, may_be_better
+from .starts import LINEAR_ONLY, log_density, may_be_better
 
 __all__ = ["Callback", "Start", "Task"]
 
@@ -452,18 +452,21 @@ class Task:
 
     def may_still_win(self, running: list[Start], sample: Design) -> list[Start]:
         """The first, and those of which other rows than the race's do not say that they will not overtake it."""
+        if len(running) == 1:
+            return running
+        of_first = log_density(sample, running[0].parameters)
         for start in running[1:]:
-            if not may_be_better(sample, start.parameters, running[0].parameters):
+            if not may_be_better(sample, start.parameters, of_first):
                 start.status = "eliminated"
         return [start for start in running if start is running[0] or start.status == "finished"]
 
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
         best = max(running, key=lambda start: start.value)
-        kept = [best]
+        kept, of_best = [best], log_density(sample, best.parameters)
         for start in sorted(running, key=lambda start: -start.value):
             distinct = all(abs(start.value - other.value) > _SAME for other in kept)
-            if distinct and math.isfinite(start.value) and may_be_better(sample, start.parameters, best.parameters):
+            if distinct and math.isfinite(start.value) and may_be_better(sample, start.parameters, of_best):
                 kept.append(start)
             elif start is not best:
                 start.status = "eliminated" if distinct else "duplicate"
@@ -541,7 +544,9 @@ class Task:
             start.value = -np.inf
             return
         start.parameters, start.value = outcome.parameters, outcome.objective / sample.rows.total_weight
-        self.take_curvature(start, sample, objective)
+        start.keep(outcome.curvature, sample)
+        if start.curvature is None:
+            self.take_curvature(start, sample, objective)
 
     def take_curvature(self, start: Start, design: Design, objective: Objective) -> None:
         """Note the curvature where the start is, with which Newton's method will begin."""

@@ -105,7 +105,7 @@ def test_starts_agree_where_none_of_the_others_may_be_better(agreed, monkeypatch
     assert agreed.agree(two_thirds)
     assert not agreed.agree((8, 0.66))
     asked = []
-    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, leader: asked.append(one) or True)
+    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, of_leader: asked.append(one) or True)
     assert not agreed.agree(two_thirds)
     assert asked[0] in [start.parameters for start in agreed.starts[-2:]]   # not of the best itself
     agreed.is_sample = False
@@ -313,7 +313,7 @@ def test_patience_is_a_quarter_where_the_best_is_clear(n, n_parameters, patience
 def test_the_best_is_clear_where_it_was_found_often_and_no_other_may_be_better(agreed, monkeypatch):
     """Kills: a leader found three times, one that others may overtake, a look at the leader's own twins."""
     asked = []
-    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, leader: bool(asked.append(one)))
+    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, of_leader: bool(asked.append(one)))
     assert agreed.is_clear()
     others = [start.parameters for start in agreed.starts[-2:]]
     assert len(asked) == 2
@@ -324,7 +324,7 @@ def test_the_best_is_clear_where_it_was_found_often_and_no_other_may_be_better(a
     agreed.n_enlarged = 1    # made from a smaller mixture
     assert not agreed.is_clear()
     agreed.n_enlarged = 0
-    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, leader: one is others[1])
+    monkeypatch.setattr("moe_fast.race.may_be_better", lambda design, one, of_leader: one is others[1])
     assert not agreed.is_clear()
 
 

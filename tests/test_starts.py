@@ -349,7 +349,7 @@ def test_may_be_better_knows_its_error():
         errors = loss.mean() / (loss.std() / 20.0)
         assert abs(errors - 2.0) > 0.4
         assert (errors < 2.0) == expected   # what is meant
-        assert may_be_better(design, one, leader) == expected
+        assert may_be_better(design, one, log_density(design, leader)) == expected
 
 
 def test_may_be_better_weighs_rows():
@@ -361,12 +361,12 @@ def test_may_be_better_weighs_rows():
     leader, one = (Parameters(np.array([[0.0, slope]]), np.empty((0, 2)), np.ones(1)) for slope in (1.0, 0.3))
     for weight, expected in ((None, True), (np.repeat([1.0, 1e-3], 200), False), (np.full(400, 9.0), True)):
         design = Design(Rows.check(x[:, None], y, weight), get_activation("linear"))
-        assert may_be_better(design, one, leader) == expected
+        assert may_be_better(design, one, log_density(design, leader)) == expected
     one = Parameters(np.array([[0.0, 0.9]]), np.empty((0, 2)), np.ones(1))
     heavy = Design(Rows.check(x[:200, None], y[:200], np.full(200, 9.0)), get_activation("linear"))
     loss = log_density(heavy, leader) - log_density(heavy, one)
     assert 0.8 < loss.mean() / (loss.std() / np.sqrt(200)) < 1.9
-    assert may_be_better(heavy, one, leader)
+    assert may_be_better(heavy, one, log_density(heavy, leader))
 
 
 # ---- the mixture of kinds ----
