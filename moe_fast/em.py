@@ -40,7 +40,7 @@ _TINY = _em.TINY_NOISE       # noise above zero whatever happens
 _EXACT = 1e-8            # of the root mean square of y: a line that leaves less leaves next to nothing
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
 _WIDEST_GATE_STEP = _em.GATE_STEP   # most that a gate coefficient moves by in an EM step, or the size of the largest
-_UNANSWERED = _em.UNANSWERED   # part of the gate's gradient: what a solve may leave of it
+_UNANSWERED = _em.UNANSWERED        # part of the gate's promise that a gradient without curvature may have to gain
 GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
@@ -295,7 +295,7 @@ def _em_step(
     gate_move = _gate_move(gate_gram, sums.gate_gradient, parameters.gate)
     promise = 0.5 * float(np.sum(gate_move * sums.gate_gradient))
     if not objective.move_experts:
-        return _Step(lambda t: replace(parameters, gate=_limit_gate(parameters.gate + t * gate_move)), promise)
+        return _Step(lambda t: replace(parameters, gate=_moved_gate(parameters.gate, t * gate_move)), promise)
 
     expert_move = solve_normal_equations(sums.expert_gram, sums.expert_gradient)
     explained = np.sum(expert_move * sums.expert_gradient, axis=1)
@@ -313,7 +313,7 @@ def _em_step(
         # The experts' step is exact for linear ones, so only the gate's is ever shortened.
         share = 1.0 if linear else t
         return Parameters(
-            parameters.expert + share * expert_move, _limit_gate(parameters.gate + t * gate_move), noise_std
+            parameters.expert + share * expert_move, _moved_gate(parameters.gate, t * gate_move), noise_std
         )
 
     return _Step(at, promise)
@@ -338,7 +338,8 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
     allowed, widest = max(_WIDEST_GATE_STEP, np.abs(gate).max()), np.abs(move).max()
     with np.errstate(over="ignore", invalid="ignore"):   # no number is no answer
-        answered = np.abs(slope - curvature @ move).max() <= _UNANSWERED * np.abs(slope).max()
+        left = np.abs(slope - curvature @ move).max()
+        answered = left * allowed <= _UNANSWERED * (move @ slope)
     if not answered:
         curvature.flat[:: len(slope) + 1] += math.sqrt(slope @ slope) / allowed
         move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
@@ -347,8 +348,23 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     return move.reshape(n_rows, q)
 
 
-def _limit_gate(gate: FloatArray) -> FloatArray:
-    return np.clip(gate, -GATE_LIMIT, GATE_LIMIT)
+def _moved_gate(gate: FloatArray, move: FloatArray) -> FloatArray:
+    """The gate after a move, which goes no further than where the first coefficient comes to its limit.
+
+    Were each cut by itself, those of a steep border would no longer lie on one line, and no length would gain.
+    """
+    there = gate + move
+    beyond = np.abs(there) > GATE_LIMIT
+    if not beyond.any():
+        return there
+    coming = beyond & (np.abs(gate) < GATE_LIMIT)
+    if coming.any():
+        shares = np.full(gate.shape, np.inf)
+        shares[coming] = (np.copysign(GATE_LIMIT, move[coming]) - gate[coming]) / move[coming]
+        there = gate + shares.min() * move
+        first = np.unravel_index(np.argmin(shares), gate.shape)
+        there[first] = math.copysign(GATE_LIMIT, move[first])   # rounding would leave next to no way to go
+    return np.clip(there, -GATE_LIMIT, GATE_LIMIT)
 
 
 def _pressed(gate: FloatArray, gate_gradient: FloatArray) -> NDArray[np.bool_]:
@@ -382,15 +398,17 @@ def _step_along(current: Outcome, objective: Objective, quasi: QuasiNewton, n_tr
     """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit."""
     parameters = current.parameters
     slope = gradient(current.sums, parameters, objective)
+    n_before = parameters.expert.size if objective.move_experts else 0
+    of_gate = slice(n_before, n_before + parameters.gate.size)
     pressed = _pressed(parameters.gate, current.sums.gate_gradient).ravel()
-    if pressed.any():
-        n_before = parameters.expert.size if objective.move_experts else 0
-        slope[n_before : n_before + len(pressed)][pressed] = 0.0
+    slope[of_gate][pressed] = 0.0
     direction = quasi.direction(slope)
+    direction[of_gate][pressed] = 0.0
 
     def at(t: float) -> Parameters:
-        there = moved(parameters, objective, t * direction)
-        return replace(there, gate=_limit_gate(there.gate))
+        move = t * direction
+        there = moved(parameters, objective, move)
+        return replace(there, gate=_moved_gate(parameters.gate, move[of_gate].reshape(parameters.gate.shape)))
 
     return _Step(at, 0.5 * float(direction @ slope), n_tries)
 

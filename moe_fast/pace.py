@@ -28,7 +28,7 @@ _METRIC_SERVES = _em.METRIC_SERVES   # quasi-Newton steps that a curvature of EM
 QUASI_NEWTON_TRIES = _em.QUASI_NEWTON_TRIES   # lengths of such a step
 _LAP = 5                 # of their gains, which tell their rate: one alone says little
 _CHORD_RATE = 0.5        # a Hessian serves on while each step brings the promised gain down to this part
-_CHORDS = 4              # gradients that Newton's method is expected to need, beside two Hessians
+_CHORDS = 4              # steps that Newton's method is expected to make, beside summing two Hessians
 _GATE_SERVES = 5         # EM steps that a curvature of the gate serves, at most
 _E_STEP_WORK = 2         # an E-step with its gradients costs about two weighted Grams (d = 20)
 _SHORTENED = _em.SHORTENED   # part of a step, below which the kink of a ReLU expert is in its way
@@ -177,7 +177,7 @@ class Pace:
             self.chord.take(flat(parameters, self.objective), gradient(sums, parameters, self.objective))
 
     def still_good(self, promise: float) -> bool:
-        """Whether a curvature from elsewhere still brings the promise of Newton's steps down fast."""
+        """Whether a curvature of another place, with what steps told since, still brings the promise down fast."""
         assert self.curvature is not None
         return self.fresh or (self.curvature.definite and promise < _CHORD_RATE * self.promise)
 

@@ -100,7 +100,7 @@ class QuasiNewton:
             curved = float(step @ change)
             if curved > _CURVED * abs(float(step @ gradient)):
                 self._pairs.append((step, change, curved))
-                if self.metric is not None:
+                if self.metric is not None and self._widest > 1.0:
                     length = curved / float(change @ self.metric.solve(change))
                     self._length = min(max(length, 1.0), self._widest)
         self._last = place, gradient

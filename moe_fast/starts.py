@@ -431,7 +431,9 @@ def log_density(design: Design, parameters: Parameters) -> FloatArray:
 
 
 def may_be_better(design: Design, one: Parameters, of_leader: FloatArray) -> bool:
-    """Whether, on more rows than these, one may yet overtake a leader of these log densities: by its mean loss's error."""
+    """Whether, on more rows than these, one may yet overtake a leader with these log densities: its mean loss is within
+    its error.
+    """
     mean, error = mean_and_error(of_leader - log_density(design, one), design.rows.weight)
     return mean < _ERRORS * error
 

@@ -463,6 +463,8 @@ class Task:
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
         best = max(running, key=lambda start: start.value)
+        if len(running) == 1:
+            return running
         kept, of_best = [best], log_density(sample, best.parameters)
         for start in sorted(running, key=lambda start: -start.value):
             distinct = all(abs(start.value - other.value) > _SAME for other in kept)
@@ -544,9 +546,7 @@ class Task:
             start.value = -np.inf
             return
         start.parameters, start.value = outcome.parameters, outcome.objective / sample.rows.total_weight
-        start.keep(outcome.curvature, sample)
-        if start.curvature is None:
-            self.take_curvature(start, sample, objective)
+        self.take_curvature(start, sample, objective)
 
     def take_curvature(self, start: Start, design: Design, objective: Objective) -> None:
         """Note the curvature where the start is, with which Newton's method will begin."""

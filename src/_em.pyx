@@ -9,7 +9,7 @@ block order: same bits for every n_threads.
 """
 
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, exp, fabs, isfinite, log, sqrt
+from libc.math cimport INFINITY, copysign, exp, fabs, isfinite, log, sqrt
 from libc.string cimport memcpy, memset
 
 ctypedef fused floating:
@@ -492,7 +492,7 @@ cdef void _gate_move(const double *matrix, const double *gradient, const double 
                      double *move, double *upper, double *scale, double *own, Py_ssize_t m) noexcept nogil:
     """em._gate_move. WORK: upper (m, m), scale (m,), own (m m + m,), for a system and a right side of its own."""
     cdef double *slope = own + m * m
-    cdef double allowed = WIDEST_GATE_STEP, widest = 0.0, steep = 0.0, squares = 0.0, left
+    cdef double allowed = WIDEST_GATE_STEP, widest = 0.0, squares = 0.0, gain, left
     cdef Py_ssize_t a, b
     cdef bint answered = True
     memcpy(own, matrix, m * m * sizeof(double))
@@ -502,14 +502,15 @@ cdef void _gate_move(const double *matrix, const double *gradient, const double 
             slope[a] = 0.0
             for b in range(m):
                 own[a * m + b] = own[b * m + a] = 0.0
-        allowed, steep = max(allowed, fabs(gate[a])), max(steep, fabs(slope[a]))
+        allowed = max(allowed, fabs(gate[a]))
         squares += slope[a] * slope[a]
     solve_symmetric(own, slope, move, upper, scale, m, rules.dependent)
+    gain = _dot(move, slope, m)
     for a in range(m):
         left = slope[a]
         for b in range(m):
             left -= own[a * m + b] * move[b]
-        answered = answered and fabs(left) <= MOST_UNANSWERED * steep   # no number is no answer
+        answered = answered and fabs(left) * allowed <= MOST_UNANSWERED * gain   # no number is no answer
         widest = max(widest, fabs(move[a]))
     if not answered:
         for a in range(m):
@@ -546,10 +547,26 @@ cdef void _place(const em_problem *s, const em_layout *o, const climb_rules *rul
     cdef double share = 1.0 if s.activation == ACTIVATION_LINEAR else fraction
     for i in range(n_expert):
         there[i] = at[i] + share * move[i]
-    for i in range(n_expert, n_expert + n_gate):
-        there[i] = min(max(at[i] + fraction * move[i], -rules.gate_limit), rules.gate_limit)
+    _place_gate(at + n_expert, move + n_expert, fraction, rules.gate_limit, n_gate, there + n_expert)
     for i in range(n_expert + n_gate, n_expert + n_gate + s.n_experts):
         there[i] = move[i]
+
+
+cdef void _place_gate(const double *gate, const double *move, double fraction, double limit, Py_ssize_t n,
+                      double *there) noexcept nogil:
+    """em._moved_gate, of a fraction of the move."""
+    cdef Py_ssize_t i, first = -1
+    cdef double share, shortest = INFINITY
+    for i in range(n):
+        there[i] = gate[i] + fraction * move[i]
+        if fabs(there[i]) > limit and fabs(gate[i]) < limit:
+            share = (copysign(limit, move[i]) - gate[i]) / (fraction * move[i])
+            if share < shortest:
+                shortest, first = share, i
+    for i in range(n):
+        if first >= 0:
+            there[i] = gate[i] + shortest * (fraction * move[i])
+        there[i] = copysign(limit, move[i]) if i == first else min(max(there[i], -limit), limit)
 
 
 # ---- quasi-Newton steps: quasi_newton.py says how ----
@@ -716,7 +733,7 @@ cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout
     cdef Py_ssize_t n_expert = s.n_experts * o.p
     for i in range(n_expert, n_expert + m):
         if _is_pressed(at[i], quasi.slope[i], rules):
-            quasi.slope[i] = 0.0
+            quasi.slope[i] = 0.0   # the last place's is kept besides
     for i in range(size):
         quasi.move[i] = quasi.slope[i]
     for pair in range(quasi.n_pairs - 1, -1, -1):
@@ -731,6 +748,9 @@ cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout
         share = shares[pair] - _dot(quasi.changes + pair * size, quasi.move, size) / quasi.curved[pair]
         for i in range(size):
             quasi.move[i] += share * quasi.steps[pair * size + i]
+    for i in range(n_expert, n_expert + m):
+        if quasi.slope[i] == 0.0 and fabs(at[i]) >= rules.gate_limit:   # pressed; others' slopes turn it
+            quasi.move[i] = 0.0
     return _dot(quasi.move, quasi.slope, size)
 
 
@@ -740,8 +760,8 @@ cdef void _place_along(const quasi_memory *quasi, const em_problem *s, const em_
     cdef Py_ssize_t n_expert = s.n_experts * o.p, first_noise = n_expert + (s.n_experts - 1) * o.q, i, of_move
     for i in range(n_expert):
         there[i] = at[i] + fraction * quasi.move[i]
-    for i in range(n_expert, first_noise):
-        there[i] = min(max(at[i] + fraction * quasi.move[i], -rules.gate_limit), rules.gate_limit)
+    _place_gate(at + n_expert, quasi.move + n_expert, fraction, rules.gate_limit, first_noise - n_expert,
+                there + n_expert)
     for i in range(first_noise, first_noise + s.n_experts):
         there[i] = at[i]
         if rules.moves_noise:

@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import literal
 import numpy as np
@@ -12,8 +13,10 @@ import moe_fast as mf
 from moe_fast import _em, em, pace, reference
 from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
-from moe_fast.em import climb, maximise, overall_line
+from moe_fast.em import Outcome, climb, maximise, overall_line
+from moe_fast.linalg import Curvature
 from moe_fast.objective import Objective
+from moe_fast.quasi_newton import QuasiNewton
 from moe_fast.rows import Rows
 from moe_fast.starts import make_start
 
@@ -227,9 +230,23 @@ def test_a_gates_gradient_without_curvature_is_followed_as_far(largest):
     move = em._gate_move(gram, np.array([[1e3, 1e2]]), gate)
     assert move[0, 0] == pytest.approx(1e-3, rel=1e-3)
     assert 0.05 * allowed < move[0, 1] <= allowed
+    # So little of the gradient may be most of what there is to gain.
+    assert em._gate_move(np.diag([250.0, 0.0])[np.newaxis], np.array([[0.07, 6e-4]]), gate)[0, 1] > 0.1
     # Columns that depend on each other have an answer to all of a gradient that is theirs.
     move = em._gate_move(np.ones((1, 2, 2)), np.array([[4.0, 4.0]]), gate)
     assert move.sum() == pytest.approx(4.0)
+
+
+def test_a_gate_that_meets_its_limit_stops_there_as_a_whole():
+    """Kills: coefficients cut one by one, which turns the border; one held near its limit by rounding, or beyond it."""
+    limit = em.GATE_LIMIT
+    gate = np.array([[2.0, -0.7 * limit], [0.0, -limit]])
+    move = np.array([[10.0, -0.6 * limit], [1.0, -5.0]])
+    np.testing.assert_array_equal(em._moved_gate(gate, move), [[7.0, -limit], [0.5, -limit]])
+    np.testing.assert_array_equal(em._moved_gate(gate, 0.5 * move), [[7.0, -limit], [0.5, -limit]])
+    np.testing.assert_array_equal(em._moved_gate(gate, -move), gate - move)
+    there = em._moved_gate(np.array([[-9180.529521276107]]), np.array([[20165.276355285292]]))   # 2e-12 short
+    assert there[0, 0] == limit
 
 
 def test_gate_coefficients_pressed_against_their_limit_stay_there():
@@ -239,6 +256,20 @@ def test_gate_coefficients_pressed_against_their_limit_stay_there():
     gate = np.array([[-limit, 3.0]])
     np.testing.assert_allclose(em._gate_move(gram, np.array([[-5.0, 4.0]]), gate), [[0.0, 2.0]])
     np.testing.assert_allclose(em._gate_move(gram, np.array([[3.0, 0.0]]), gate), [[2.0, -1.0]])
+
+
+def test_a_step_of_newton_leaves_pressed_coefficients_out():
+    """Kills: their gradient in what the others do, a way back for them, their share in the promise."""
+    limit = em.GATE_LIMIT
+    here = Parameters(np.zeros((2, 2)), np.array([[-limit, 3.0]]), np.ones(2))
+    sums = SimpleNamespace(
+        gate_gradient=np.array([[-5.0, 4.0]]), expert_gradient=np.zeros((2, 2)), sum_squares=np.ones(2),
+        weight=np.ones(2),
+    )
+    newton = QuasiNewton(Curvature.factor(-np.array([[2.0, 1.0], [1.0, 2.0]]), np.ones(2)))
+    step = em._step_along(Outcome(here, 0.0, 0.0, sums, []), Objective(move_experts=False), newton, 2)
+    np.testing.assert_allclose(step.at(1.0).gate, [[-limit, 3.0 + 8.0 / 3.0]])
+    assert step.promise == pytest.approx(0.5 * 4.0 * 8.0 / 3.0)
 
 
 @pytest.mark.parametrize("move_experts", [True, False])
@@ -263,11 +294,10 @@ def test_a_run_converges_where_no_gradient_of_the_gate_is_left(newton, move_expe
             ends = [maximise(design, start, objective, max_iter=500, tol=1e-9, newton=newton)]
             if move_experts and not newton:
                 ends.append(climb(design, start, objective, max_iter=500, tol=1e-9))
-                assert ends[1].objective == pytest.approx(ends[0].objective, rel=1e-6)
             for end in ends:
                 assert not end.converged or np.abs(end.sums.gate_gradient).max() < 1e-5 * 300
-                n_converged += end.converged
-    assert n_converged >= 11   # an expert may collapse on the way
+                n_converged += end.converged / len(ends)
+    assert n_converged >= 11   # of 12; an expert may collapse on the way
 
 
 @pytest.mark.parametrize(("n_experts", "serves"), [(2, 1), (4, 3), (9, 5)])
@@ -738,6 +768,32 @@ def test_a_climb_converges_where_a_gate_is_pressed_against_its_limit(quasi_newto
         assert end.parameters.gate[0, 0] == -1e4
         assert end.sums.gate_gradient[0, 0] < -1e-6   # it would go on
     np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
+
+
+@pytest.mark.parametrize("move_experts", [True, False])
+def test_a_gate_that_comes_to_its_limit_goes_on_along_it(move_experts):
+    """Beside a border, with an intercept. Kills: steps in which a pressed coefficient comes back as others move, a
+    gate cut askew that gains at no length, the gate's slopes looked for among the experts'.
+    """
+    rng = np.random.default_rng(0)
+    x = np.sort(np.r_[rng.uniform(-2.0, 0.299, 100), 0.2998, 0.3002, rng.uniform(0.301, 2.0, 300)])
+    right = np.where(rng.random(x.size) < 0.5, 8.0 - x, 8.0 + x)
+    y = np.where(x < 0.3, 1.0 + x, right) + np.where(x < 0.3, 0.3, 1.2) * rng.standard_normal(x.size)
+    design = Design(Rows.check(x[:, np.newaxis], y), get_activation("linear"))
+    mean, std = design.gate_standard[:, 0]
+    lines = np.array([[1.0 + mean, std], [8.0 - mean, -std], [8.0 + mean, std]])
+    start = Parameters(lines, np.array([[-4067.0, -9989.0], [0.07, 0.19]]), np.array([0.3, 1.2, 1.2]))
+    objective = Objective(move_experts=move_experts)
+    ends = [maximise(design, start, objective, max_iter=100, tol=1e-8, newton=newton) for newton in (True, False)]
+    if move_experts:
+        steps = dict(max_iter=100, tol=1e-8, quasi_newton=True)
+        ends += [climb(design, start, objective, **steps), maximise(design, start, objective, newton=False, **steps)]
+        np.testing.assert_allclose(ends[2].history, ends[3].history, rtol=1e-9)
+    for end in ends:
+        assert end.converged
+        assert end.parameters.gate[0, 1] == -em.GATE_LIMIT
+        assert end.objective == pytest.approx(ends[0].objective, abs=1e-3)
+        assert np.abs(end.sums.gate_gradient).max() < 0.1
 
 
 def test_a_climb_has_the_same_bits_on_any_number_of_threads(monkeypatch):

@@ -266,6 +266,22 @@ def test_newtons_method_has_the_last_word(monkeypatch):
     assert pace.StepKind.QUASI_NEWTON not in kinds
 
 
+def test_a_new_curvature_forgets_the_steps_of_the_last():
+    """Kills: pairs of another place, beside a Hessian that knows this one."""
+    design, sim = some_design()
+    here = design.parameters(sim.model)
+    of_here = pace.Pace(design, here, Objective(), 1e-8, newton=True, quasi_newton=True, curvature=None)
+    curvature = factored(design.run(here, _em.INFORMATION), here, Objective())
+    of_here.take_curvature(curvature)
+    for shift in (0.0, 0.01, 0.02):
+        there = replace(here, expert=here.expert + shift)
+        of_here.take_place(design.run(there, BOTH), there)
+    assert of_here.chord.has_steps
+    of_here.take_curvature(curvature)
+    assert not of_here.chord.has_steps
+    assert of_here.chord.metric is curvature
+
+
 @pytest.mark.parametrize("activation", ["linear", "relu"])
 def test_steps_of_newton_correct_a_curvature_from_elsewhere(monkeypatch, activation):
     """Twice too much, as of half the rows. Kills: steps by it as it came (12 of them), a Hessian of the place taken.
