@@ -61,8 +61,8 @@ class Pace:
     """The kind of the next step, and the curvatures that serve for several.
 
     A quasi-Newton step needs the gradient alone, and EM's curvature now and then. A Newton step needs the Hessian, many
-    times the work; but near the maximum one Hessian serves several steps, brought up to date by their gradients (BFGS),
-    even one from a sample of the rows.
+    times the work; but near the maximum one Hessian serves several steps (the chord method), brought up to date by
+    their gradients (BFGS), even one from a sample of the rows.
 
     Parameters
     ----------
