@@ -273,16 +273,14 @@ def _next_step(
         pace.take_metric(current.sums, current.parameters)
         return current, _step_along(current, objective, pace.quasi, QUASI_NEWTON_TRIES)
     if pace.curvature is not None:
-        pace.take_place(current.sums, current.parameters)
-        step = _step_along(current, objective, pace.chord, _NEWTON_TRIES)
+        step = _newton_step(current, objective, pace)
         if pace.still_good(step.promise):
             return current, step
     current = _with_sums(design, current, objective, _em.INFORMATION | pace.precision)
     pace.take_curvature(factored(current.sums, current.parameters, objective))
     if pace.curvature is None:
         return current, None
-    pace.take_place(current.sums, current.parameters)
-    step = _step_along(current, objective, pace.chord, _NEWTON_TRIES)
+    step = _newton_step(current, objective, pace)
     step.lengthens = not pace.curvature.definite
     return current, step
 
@@ -392,6 +390,12 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
         return 0.0
     u = (new / old) ** 2
     return 0.5 * float(np.sum(weight * (u - 1.0 - np.log(u))))
+
+
+def _newton_step(current: Outcome, objective: Objective, pace: Pace) -> _Step:
+    """By the curvature that `pace` has, corrected by the steps that were made with it."""
+    pace.take_place(current.sums, current.parameters)
+    return _step_along(current, objective, pace.chord, _NEWTON_TRIES)
 
 
 def _step_along(current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int) -> _Step:

@@ -100,7 +100,7 @@ class Pace:
         self.kind = StepKind.NEWTON if at_once else StepKind.EM
 
         self.curvature = curvature if at_once else None
-        self.chord = QuasiNewton(self.curvature, 1.0)   # by that curvature, and what its steps told since
+        self.chord = QuasiNewton(self.curvature, widest=1.0)   # by that curvature, and what its steps told since
         self.promise = math.inf     # of the last step taken with that curvature
         self.fresh = False          # whether it was taken at the current place
         self.newton_tried = False   # with a curvature of its own
@@ -183,7 +183,7 @@ class Pace:
 
     def take_curvature(self, curvature: Curvature | None) -> None:
         self.curvature, self.fresh, self.promise = curvature, True, math.inf
-        self.chord = QuasiNewton(curvature, 1.0)
+        self.chord = QuasiNewton(curvature, widest=1.0)
 
     def take_bound(self) -> None:
         """From the next step on."""

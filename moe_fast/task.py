@@ -462,9 +462,9 @@ class Task:
 
     def still_in(self, running: list[Start], sample: Design) -> list[Start]:
         """Of starts climbed on a sample: the best, and those that may be better on all rows."""
-        best = max(running, key=lambda start: start.value)
         if len(running) == 1:
             return running
+        best = max(running, key=lambda start: start.value)
         kept, of_best = [best], log_density(sample, best.parameters)
         for start in sorted(running, key=lambda start: -start.value):
             distinct = all(abs(start.value - other.value) > _SAME for other in kept)

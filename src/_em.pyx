@@ -723,17 +723,17 @@ cdef void _take(quasi_memory *quasi, const em_problem *s, const em_layout *o, co
 
 cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
                        const double *at) noexcept nogil:
-    """QuasiNewton.direction of `slope`, of the last place taken, into `move`; returns its gain to first order.
+    """QuasiNewton.direction of the slope at the last place taken, into `move`; returns its gain to first order.
 
-    Without what presses gate coefficients against their limit, as em._step_along.
+    Pressed gate coefficients are left out of `slope` and `move`, as in em._step_along; `last_slope` has all.
     """
     cdef Py_ssize_t size = quasi.size, m = (s.n_experts - 1) * o.q, i, pair
     cdef double shares[16]   # MOST_PAIRS and more
     cdef double share
     cdef Py_ssize_t n_expert = s.n_experts * o.p
     for i in range(n_expert, n_expert + m):
-        if _is_pressed(at[i], quasi.slope[i], rules):
-            quasi.slope[i] = 0.0   # the last place's is kept besides
+        if _is_pressed(at[i], quasi.last_slope[i], rules):
+            quasi.slope[i] = 0.0
     for i in range(size):
         quasi.move[i] = quasi.slope[i]
     for pair in range(quasi.n_pairs - 1, -1, -1):
@@ -749,7 +749,7 @@ cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout
         for i in range(size):
             quasi.move[i] += share * quasi.steps[pair * size + i]
     for i in range(n_expert, n_expert + m):
-        if quasi.slope[i] == 0.0 and fabs(at[i]) >= rules.gate_limit:   # pressed; others' slopes turn it
+        if _is_pressed(at[i], quasi.last_slope[i], rules):
             quasi.move[i] = 0.0
     return _dot(quasi.move, quasi.slope, size)
 
