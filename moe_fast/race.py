@@ -37,6 +37,9 @@ _TINY = 500               # rows up to which they cost next to nothing
 _ENOUGH_OF_SMALL = 24, 0.9
 _ENOUGH_OF_LARGE = 6, 0.66
 _FEWEST_TO_AGREE = 4      # where no more are drawn
+# Moments know nothing of optima: that EM leaves the experts where they put them, within this part of the squares
+# between these, is no chance. Then starts of so many kinds that end there are enough, the spectral among them.
+_VOUCHED, _KINDS_IF_VOUCHED = 0.25, 3
 # Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
 _MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
 _FEWEST_MOVES = 3
@@ -159,6 +162,7 @@ class _Field:
             self.task.anneal(self.design, start)
         start.parameters = self.task.with_held_noise(start.parameters)
         self.run(start, self.short_iter, _SHORT_TOL)
+        start.moved = _moved(self.design, parameters, start.parameters)
         self.starts.append(start)
 
     def enlarge(self, smaller: Parameters) -> None:
@@ -313,14 +317,15 @@ class _Field:
     def agree(self, enough: _Rule | None) -> bool:
         """Whether so many starts or more were drawn, and this share of all ends at the same best.
 
-        On a sample none of the others may be better on more rows.
+        On a sample fewer are enough if moments vouch for that, and none of the others may be better on more rows.
         """
-        if enough is None or len(self.starts) - self.n_enlarged < enough[0]:
+        if enough is None or len(self.starts) < min(enough[0], _KINDS_IF_VOUCHED):
             return False
         best, found, others = self.sides()
-        if len(found) < enough[1] * len(self.starts):
-            return False
-        return not self.is_sample or not self.is_contested(best, others)
+        are_many = len(self.starts) - self.n_enlarged >= enough[0] and len(found) >= enough[1] * len(self.starts)
+        if not self.is_sample:
+            return are_many
+        return (are_many or _are_vouched_for(found)) and not self.is_contested(best, others)
 
     def is_clear(self) -> bool:
         """Whether several starts from scratch found the best, and none of the others may be better on more rows."""
@@ -355,6 +360,20 @@ class _Field:
             if start.status == "finished":
                 start.status = "eliminated"
         return finalists + others
+
+
+def _moved(design: Design, before: Parameters, after: Parameters) -> float:
+    """Squares of what the experts moved by, as a part of those between them where they are now; but for intercepts."""
+    first = int(design.fit_intercept)
+    old, new = before.expert[:, first:], after.expert[:, first:]
+    between = float(np.sum((new - new.mean(axis=0)) ** 2))
+    return float(np.sum((new - old) ** 2)) / max(between, 1e-300)
+
+
+def _are_vouched_for(found: list[Start]) -> bool:
+    """Whether moments put the experts where these starts end, which are of several kinds."""
+    by_moments = any(start.kind == "spectral" and start.moved < _VOUCHED for start in found)
+    return by_moments and len({start.kind for start in found}) >= _KINDS_IF_VOUCHED
 
 
 def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

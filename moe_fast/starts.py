@@ -438,13 +438,14 @@ def may_be_better(design: Design, one: Parameters, of_leader: FloatArray) -> boo
     return mean < _ERRORS * error
 
 
-# In the order in which a race draws them: of large data the first six decide whether there is more to look for. So they
-# are of different kinds; the first four find the optimum of easy data, the next two those that others miss.
+# In the order in which a race draws them: of large data the first three, or six, decide whether there is more to
+# look for. So they are of different kinds; the first four find the optimum of easy data, the next two those that others
+# miss.
 KINDS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
+    "growth": growth,
     "partition": random_partition,
     "local": local,
-    "growth": growth,
     "ransac": ransac,
     "segments_y": segments_of_y,
     "tree": tree,

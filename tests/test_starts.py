@@ -28,7 +28,7 @@ from moe_fast.starts import (
 )
 
 ALL_KINDS = [
-    "spectral", "partition", "local", "growth", "ransac", "segments_y", "tree", "segments", "kmeans", "random",
+    "spectral", "growth", "partition", "local", "ransac", "segments_y", "tree", "segments", "kmeans", "random",
     "kmeans_x",
 ]
 
