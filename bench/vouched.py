@@ -3,9 +3,10 @@
     python bench/vouched.py --data DIR
 
 The rule (docs/starts.md): on a sample of large data three kinds of start are enough if they end at one optimum, the
-spectral one where it began. Data of the model; of more and of fewer experts than are fitted; inputs that are not
-normal; real data. Counts the fits that ended so, those of them more than 1e-3 per row below, and above, the fit of the
-same random_state without the rule, and the median of their times over its. Writes results/vouched.csv.
+spectral one where it began. Data of the model; of more and of fewer experts than are fitted; inputs, norms and
+intercepts that the spectral start's theory does not have; real data. Counts the fits that ended so, those of them more
+than 1e-3 per row below, and above, the best of three fits without the rule, the first with the same random_state, and
+the median of their times over that one's. Writes results/vouched.csv.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def simulated(seed: int) -> Iterator[Problem]:
         name = f"vouched {n_true} {n_samples} {noise_std} {options}"
         return Case(name, n_samples, 10, n_true, noise_std=noise_std, **options)
 
-    numbers = {"as many as there are": ((2, 2), (3, 3), (5, 5)), "fewer than there are": ((4, 2), (5, 3), (6, 4)),
-               "more than there are": ((2, 3), (3, 4))}   # fmt: skip
+    numbers = {
+        "as many as there are": ((2, 2), (3, 3), (5, 5)), "more than there are": ((2, 3),),
+        "fewer than there are": ((4, 2), (5, 2), (6, 2), (4, 3), (5, 3), (6, 3), (5, 4), (6, 4)),
+    }   # fmt: skip
     for group, pairs in numbers.items():
         for n_true, n_fitted in pairs:
             for n_samples in (6000, 20_000):
@@ -52,6 +55,10 @@ def simulated(seed: int) -> Iterator[Problem]:
         for noise_std in (0.1, 0.5):
             data = draw(case(3, 8000, noise_std, activation=activation), seed)
             yield "other activations", data.X, data.y, 3, activation, seed
+    for n_true in (2, 3, 4):
+        options = {"norms": (0.5, 2.0), "intercept": 1.0, "gate_intercept": 0.5, "noise_ratio": 9.0}
+        data = draw(case(n_true, 8000, 0.05, **options), seed)
+        yield "norms, intercepts, noise", data.X, data.y, n_true, "linear", seed
     for law in ("correlated", "heavy tails", "skewed", "uniform", "clusters", "dummies"):
         data = draw(case(3, 8000, 0.3, inputs=law), seed)
         yield "inputs not normal", data.X, data.y, 3, "linear", seed
@@ -65,9 +72,10 @@ def real(folder: Path, seed: int) -> Iterator[Problem]:
             yield "CPS1988 and diamonds", X, y, problem.n_experts, "linear", seed
 
 
-def fitted(problem: Problem, vouched: float) -> tuple[float, float, int]:
-    """Log-likelihood per row, processor seconds, and starts drawn."""
+def fitted(problem: Problem, vouched: float, later: int = 0) -> tuple[float, float, int]:
+    """Log-likelihood per row, processor seconds, and starts drawn; with a later random_state."""
     _, X, y, n_experts, activation, seed = problem
+    seed += 1000 * later
     race._VOUCHED = vouched
     began = time.process_time()
     with warnings.catch_warnings():
@@ -87,9 +95,11 @@ def main() -> None:
     for seed in range(arguments.seeds):
         problems = [*simulated(seed), *(real(arguments.data, seed) if arguments.data else ())]
         for problem in problems:
+            without, longer, n_without = fitted(problem, 0.0)
             value, seconds, n_starts = fitted(problem, rule)
-            without, longer, _ = fitted(problem, 0.0)
-            is_vouched = n_starts == race._KINDS_IF_VOUCHED
+            is_vouched = n_starts < n_without
+            if is_vouched:
+                without = max(without, fitted(problem, 0.0, later=1)[0], fitted(problem, 0.0, later=2)[0])
             groups.setdefault(problem[0], []).append((is_vouched, value - without, seconds / longer))
     found = []
     print(f"{'':24}{'fits':>6}{'vouched for':>13}{'below':>7}{'above':>7}{'time':>8}")

@@ -37,9 +37,9 @@ _TINY = 500               # rows up to which they cost next to nothing
 _ENOUGH_OF_SMALL = 24, 0.9
 _ENOUGH_OF_LARGE = 6, 0.66
 _FEWEST_TO_AGREE = 4      # where no more are drawn
-# Moments know nothing of optima: that EM leaves the experts where they put them, within this part of the squares
-# between these, is no chance. Then starts of so many kinds that end there are enough, the spectral among them.
-_VOUCHED, _KINDS_IF_VOUCHED = 0.25, 3
+# Moments know nothing of EM's optima. Where EM leaves each expert nearer to where they put it than four tenths of the
+# way to the next one (the square of that), starts of so many kinds that end there are enough, the spectral among them.
+_VOUCHED, _KINDS_IF_VOUCHED = 0.16, 3
 # Moves in a row that gain nothing and end the race, for each parameter; fewer of more rows.
 _MOVES, _MOST_MOVES, _MOVES_ON_ROWS = 2.4, 288, 1400
 _FEWEST_MOVES = 3
@@ -162,7 +162,8 @@ class _Field:
             self.task.anneal(self.design, start)
         start.parameters = self.task.with_held_noise(start.parameters)
         self.run(start, self.short_iter, _SHORT_TOL)
-        start.moved = _moved(self.design, parameters, start.parameters)
+        if kind == "spectral":
+            start.moved = _share_moved(self.some_rows, parameters, start.parameters)
         self.starts.append(start)
 
     def enlarge(self, smaller: Parameters) -> None:
@@ -189,6 +190,8 @@ class _Field:
             field.run(start, field.short_iter, _SHORT_TOL)
         for start, twin in twins:
             start.join(twin)
+        for start in self.starts:
+            start.moved = math.inf   # known of a run from where it began alone
         field.starts = sorted(self.starts, key=lambda start: start.index)
         return field
 
@@ -317,15 +320,20 @@ class _Field:
     def agree(self, enough: _Rule | None) -> bool:
         """Whether so many starts or more were drawn, and this share of all ends at the same best.
 
-        On a sample fewer are enough if moments vouch for that, and none of the others may be better on more rows.
+        On a sample three are enough if moments vouch for that best; and none of the others may be better on more rows.
         """
-        if enough is None or len(self.starts) < min(enough[0], _KINDS_IF_VOUCHED):
+        n_drawn = len(self.starts) - self.n_enlarged
+        if enough is None or n_drawn < (_KINDS_IF_VOUCHED if self.is_sample else enough[0]):
             return False
         best, found, others = self.sides()
-        are_many = len(self.starts) - self.n_enlarged >= enough[0] and len(found) >= enough[1] * len(self.starts)
-        if not self.is_sample:
-            return are_many
-        return (are_many or _are_vouched_for(found)) and not self.is_contested(best, others)
+        if len(found) < enough[1] * len(self.starts) or (n_drawn < enough[0] and not self.is_vouched_for(found)):
+            return False
+        return not self.is_sample or not self.is_contested(best, others)
+
+    def is_vouched_for(self, found: list[Start]) -> bool:
+        """Whether moments put the experts where these starts end, which are of several kinds, drawn from scratch."""
+        kinds = {start.kind for start in found if start.index >= self.n_enlarged}
+        return len(kinds) >= _KINDS_IF_VOUCHED and any(start.moved < _VOUCHED for start in found)
 
     def is_clear(self) -> bool:
         """Whether several starts from scratch found the best, and none of the others may be better on more rows."""
@@ -362,18 +370,18 @@ class _Field:
         return finalists + others
 
 
-def _moved(design: Design, before: Parameters, after: Parameters) -> float:
-    """Squares of what the experts moved by, as a part of those between them where they are now; but for intercepts."""
+def _share_moved(design: Design, before: Parameters, after: Parameters) -> float:
+    """Mean square that an expert's predictor moved by, over that to the nearest other expert's; of the worst expert.
+
+    Intercepts, which moments tell less well, are left out. Infinity where two experts are one.
+    """
     first = int(design.fit_intercept)
-    old, new = before.expert[:, first:], after.expert[:, first:]
-    between = float(np.sum((new - new.mean(axis=0)) ** 2))
-    return float(np.sum((new - old) ** 2)) / max(between, 1e-300)
-
-
-def _are_vouched_for(found: list[Start]) -> bool:
-    """Whether moments put the experts where these starts end, which are of several kinds."""
-    by_moments = any(start.kind == "spectral" and start.moved < _VOUCHED for start in found)
-    return by_moments and len({start.kind for start in found}) >= _KINDS_IF_VOUCHED
+    old, new = (each.expert[:, first:] @ design.expert_matrix[:, first:].T for each in (before, after))
+    moved = np.mean((new - old) ** 2, axis=1)
+    apart = np.mean((new[:, np.newaxis] - new) ** 2, axis=2)
+    np.fill_diagonal(apart, math.inf)
+    nearest = apart.min(axis=1)
+    return float(np.max(moved / nearest)) if nearest.all() else math.inf
 
 
 def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
