@@ -67,11 +67,13 @@ class _Effort:
     short_iter: int      # iterations before one is judged: EM's, and where it creeps quasi-Newton steps
     n_run_on: int        # of the best, to their optima
     long_tol: float      # gain per row of an iteration that ends such a run
-    n_finalists: int     # that are finished
+    n_finalists: int     # that are finished, the leader and those that may be better:
+    n_errors: float      # standard errors that their mean log density may lie below its
 
 
-_ON_ALL_ROWS = _Effort(short_iter=50, n_run_on=6, long_tol=1e-8, n_finalists=4)
-_ON_A_SAMPLE = _Effort(short_iter=30, n_run_on=5, long_tol=1e-7, n_finalists=3)   # its optima are not those of all rows
+_ON_ALL_ROWS = _Effort(short_iter=50, n_run_on=6, long_tol=1e-8, n_finalists=4, n_errors=2.0)
+# Its optima are not those of all rows; and a look at more rows, which costs little, comes before finalists are run on.
+_ON_A_SAMPLE = _Effort(short_iter=30, n_run_on=5, long_tol=1e-7, n_finalists=5, n_errors=3.0)
 
 
 def default_starts(task: Task) -> int:
@@ -361,7 +363,8 @@ class _Field:
         for start in self.reached[1:]:
             if len(finalists) == n_finalists:
                 break
-            if start.status == "finished" and may_be_better(self.design, start.parameters, of_leader):
+            sound = start.status == "finished"
+            if sound and may_be_better(self.design, start.parameters, of_leader, self.effort.n_errors):
                 finalists.append(start)
         others = [start for start in self.starts if start not in finalists]
         for start in others:

@@ -430,12 +430,12 @@ def log_density(design: Design, parameters: Parameters) -> FloatArray:
     return logsumexp(log_joint(design, parameters)) - logsumexp(logits(design, parameters))
 
 
-def may_be_better(design: Design, one: Parameters, of_leader: FloatArray) -> bool:
+def may_be_better(design: Design, one: Parameters, of_leader: FloatArray, n_errors: float = _ERRORS) -> bool:
     """Whether, on more rows than these, one may yet overtake a leader with these log densities: its mean loss is within
-    its error.
+    so many of its standard errors.
     """
     mean, error = mean_and_error(of_leader - log_density(design, one), design.rows.weight)
-    return mean < _ERRORS * error
+    return mean < n_errors * error
 
 
 # In the order in which a race draws them: of large data the first three, or six, decide whether there is more to

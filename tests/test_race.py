@@ -209,6 +209,26 @@ def agreed():
     return field
 
 
+@pytest.mark.parametrize(("on_a_sample", "n_errors", "most"), [(True, 3.0, 5), (False, 2.0, 4)])
+def test_finalists_of_a_sample_may_lie_further_below_its_best(agreed, monkeypatch, on_a_sample, n_errors, most):
+    """Which need not be that of all rows. Kills: two errors, which lost diamonds' best; all who ran on as finalists."""
+    field = agreed if on_a_sample else agreed.on(agreed.task.design)
+    field.reached = sorted(field.starts, key=lambda start: -start.value)
+    for start in field.reached:
+        start.status, start.parameters = "finished", replace(start.parameters)   # twins share theirs
+    loser, asked = field.reached[1], []
+    monkeypatch.setattr(
+        "moe_fast.race.may_be_better",
+        lambda design, one, of_leader, errors: asked.append(errors) or one is not loser.parameters,
+    )
+    starts = field.result(field.effort.n_finalists)
+    assert set(asked) == {n_errors}
+    finalists = [start for start in starts if start.status == "finished"]
+    assert len(finalists) == most
+    assert finalists[0] is field.reached[0]
+    assert loser.status == "eliminated"
+
+
 @pytest.fixture
 def vouched_for():
     """Starts of three kinds that end at one optimum of a sample, where the spectral one began."""

@@ -350,6 +350,8 @@ def test_may_be_better_knows_its_error():
         assert abs(errors - 2.0) > 0.4
         assert (errors < 2.0) == expected   # what is meant
         assert may_be_better(design, one, log_density(design, leader)) == expected
+        for n_errors in (errors - 0.1, errors + 0.1):
+            assert may_be_better(design, one, log_density(design, leader), n_errors) == (n_errors > errors)
 
 
 def test_may_be_better_weighs_rows():
