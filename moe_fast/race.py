@@ -153,6 +153,7 @@ class _Field:
         self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
         self.n_enlarged = 0    # of them, made from a smaller mixture
+        self.moved = math.inf  # how far the spectral start's short run on these rows led it from what moments told
         self.densities: dict[int, tuple[Parameters, NDArray[np.float64]]] = {}
         self.passed: list[NDArray[np.float64]] = []   # log densities of those run on, after the short run
         self.reached: list[Start] = []    # run on to their optimum; best first
@@ -165,7 +166,7 @@ class _Field:
         start.parameters = self.task.with_held_noise(start.parameters)
         self.run(start, self.short_iter, _SHORT_TOL)
         if kind == "spectral":
-            start.moved = _share_moved(self.some_rows, parameters, start.parameters)
+            self.moved = _share_moved(self.some_rows, parameters, start.parameters)
         self.starts.append(start)
 
     def enlarge(self, smaller: Parameters) -> None:
@@ -192,8 +193,6 @@ class _Field:
             field.run(start, field.short_iter, _SHORT_TOL)
         for start, twin in twins:
             start.join(twin)
-        for start in self.starts:
-            start.moved = math.inf   # known of a run from where it began alone
         field.starts = sorted(self.starts, key=lambda start: start.index)
         return field
 
@@ -335,7 +334,7 @@ class _Field:
     def is_vouched_for(self, found: list[Start]) -> bool:
         """Whether moments put the experts where these starts end, which are of several kinds, drawn from scratch."""
         kinds = {start.kind for start in found if start.index >= self.n_enlarged}
-        return len(kinds) >= _KINDS_IF_VOUCHED and any(start.moved < _VOUCHED for start in found)
+        return self.moved < _VOUCHED and "spectral" in kinds and len(kinds) >= _KINDS_IF_VOUCHED
 
     def is_clear(self) -> bool:
         """Whether several starts from scratch found the best, and none of the others may be better on more rows."""

@@ -107,7 +107,6 @@ class Start:
     log_likelihood: float = -np.inf  # per unit of weight
     history: list[float] = field(default_factory=list)    # values before its first iteration and after each
     status: str = "finished"
-    moved: float = math.inf         # of a spectral start: what its short run left of what moments told (race.py)
     reached: bool = False           # whether it was run on to an optimum in the race
     curvature: Curvature | None = None   # of the objective near its maximum, per unit of weight
 
