@@ -156,8 +156,8 @@ def fit_em(
         "local", "growth", "spectral"; or a model of the same shape, or a result that has one. A gate of zeros
         is of any shape.
     n_init : int, default 1
-        Starts of that kind; the best end in which the data supports every expert is kept, or else the best.
-        ``result.starts`` has the end of each.
+        Starts of that kind, of partitions with a fitted and a flat gate in turn (docs/starts.md); the best end in
+        which the data supports every expert is kept, or else the best. ``result.starts`` has the end of each.
     time_limit, max_iter, tol, n_threads, random_state, callback
         As for `fit`; the callback sees every iteration of every start.
     newton : bool, default True
@@ -196,7 +196,10 @@ def fit_em(
     task.check_kind(init, tuple(KINDS))
     starts: list[Start] = []
     while len(starts) < n_init and not (starts and task.out_of_time()):
-        start = Start(init, len(starts), make_start(init, task.design, task.n_experts, task.rng, task.objective()))
+        parameters = make_start(
+            init, task.design, task.n_experts, task.rng, task.objective(), n_before=len(starts)
+        )
+        start = Start(init, len(starts), parameters)
         if task.holds_noise and task.newton:
             task.anneal(task.design, start)
         starts.append(start)

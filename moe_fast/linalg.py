@@ -1,4 +1,4 @@
-"""The small dense solves of an M-step or a Newton step."""
+"""The small dense solves of an M-step or a Newton step, and lines through a few rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from scipy.linalg import lapack
 
 from . import _solve
 
-__all__ = ["DEPENDENT", "SMALL_SYSTEM", "Curvature", "from_lower_blocks", "lower_pairs", "solve_normal_equations"]
+__all__ = [
+    "DEPENDENT", "SMALL_SYSTEM", "Curvature", "from_lower_blocks", "least_squares", "lines_through", "lower_pairs",
+    "solve_normal_equations",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -94,6 +97,18 @@ def _minimum_norm(matrix: FloatArray, right: FloatArray) -> FloatArray:
     kept = values > DEPENDENT * max(values[-1], 0.0)
     vectors = vectors[:, kept]
     return vectors @ ((vectors.T @ (right / size)) / values[kept]) / size
+
+
+def least_squares(D: FloatArray, y: FloatArray) -> FloatArray:
+    """The line through rows, (p,). By normal equations: it needs no more digits than they keep, and no minimum norm."""
+    return solve_normal_equations((D.T @ D)[np.newaxis], (D.T @ y)[np.newaxis], minimum_norm=False)[0]
+
+
+def lines_through(D: FloatArray, y: FloatArray, rows: NDArray[np.intp]) -> FloatArray:
+    """The line through each of some sets of rows, (n_sets, p)."""
+    subsets = D[rows]
+    right = np.einsum("tip,ti->tp", subsets, y[rows])
+    return solve_normal_equations(subsets.transpose(0, 2, 1) @ subsets, right, minimum_norm=False)
 
 
 class Curvature:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Objective"]
+__all__ = ["PLAIN", "Objective"]
 
 FloatArray = NDArray[np.float64]
 
@@ -38,9 +38,16 @@ class Objective:
     def shares_noise(self) -> bool:
         return self.moves_noise and self.noise == "shared"
 
+    def with_free_noise(self) -> Objective:
+        """The objective while the number of experts changes: a noise that is held belongs to so many."""
+        return self if isinstance(self.noise, str) else replace(self, noise="per_expert")
+
     def penalty(self, noise_std: FloatArray) -> float:
         """What the barrier takes off the log-likelihood."""
         if self.barrier == 0.0 or not self.moves_noise:
             return 0.0
         own = noise_std[:1] if self.shares_noise else noise_std
         return 0.5 * self.barrier * float(np.sum(own**-2.0))
+
+
+PLAIN = Objective()

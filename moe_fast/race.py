@@ -15,10 +15,12 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from .density import log_density, may_be_better
 from .design import Design, Parameters
 from .em import climb, maximise
+from .moves import enlarge, moves_for
 from .pace import NEWTON_PARAMETERS, has_kinks
-from .starts import enlarge, log_density, make_start, may_be_better, moves_for, portfolio
+from .starts import make_start, portfolio
 from .task import Chase, Start, Task
 
 __all__ = ["default_starts", "race"]
@@ -31,6 +33,7 @@ _LONG_ITER = 200          # for those that are run on
 _ROWS_AT_FIRST = 2000     # of large data: enough where all starts agree
 _ROWS = 5000              # and to tell good starts from bad where they do not
 _ROWS_PER_PARAMETER = 25
+_ROWS_OF_A_START = 1000   # that each start is made from, or so many for each coefficient of the experts
 _SMALL = 2000             # rows up to which starts cost little
 _TINY = 500               # rows up to which they cost next to nothing
 # (starts, share of them at the best) that end the race; of tiny data all starts are run, and moves made.
@@ -150,7 +153,7 @@ class _Field:
         usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else self.effort.short_iter
         self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else usual
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
-        self.rows_of_a_start = max(_ROWS_AT_FIRST, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
+        self.rows_of_a_start = max(_ROWS_OF_A_START, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []
         self.n_enlarged = 0    # of them, made from a smaller mixture
         self.moved = math.inf  # how far the spectral start's short run on these rows led it from what moments told
@@ -202,7 +205,9 @@ class _Field:
             if self.starts and (self.task.out_of_time() or self.agree(enough)):
                 return
             k, rng = self.task.n_experts, self.task.rng
-            self.enter(kind, make_start(kind, self.design, k, rng, self.objective, self.rows_of_a_start))
+            n_before = sum(start.kind == kind for start in self.starts)
+            rows = self.rows_of_a_start
+            self.enter(kind, make_start(kind, self.design, k, rng, self.objective, rows, n_before))
 
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""

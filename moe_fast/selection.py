@@ -16,10 +16,10 @@ from .activations import Activation
 from .checks import check_choice, check_integer, check_positive
 from .config import one_blas_thread
 from .exceptions import ConvergenceWarning
+from .moves import split_expert
 from .race import default_starts, race
 from .result import FitResult
 from .rows import Rows, mean_and_error
-from .starts import split_expert
 from .task import Start, Task
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from .activations import Code, get_activation
 from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
 from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
+from .density import log_density, may_be_better
 from .design import Design, Parameters, Sums
 from .em import GATE_LIMIT, Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
@@ -29,7 +30,7 @@ from .pace import NEWTON_PARAMETERS
 from .result import FitResult, StartReport
 from .rows import Reads, Rows
 from .separation import may_separate, separated_experts
-from .starts import LINEAR_ONLY, log_density, may_be_better
+from .starts import LINEAR_ONLY
 
 __all__ = ["Callback", "Start", "Task"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
-from moe_fast.starts import MOVES
+from moe_fast.moves import MOVES
 from moe_fast.task import Start
 
 ARRAYS = ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std")

@@ -227,7 +227,6 @@ def test_hardly_more_rows_than_parameters(sim):
         assert np.isfinite(fit.model.predict(sim.X)).all()
         assert np.isfinite(fit.log_likelihood)
         assert bool(fit.penalised or fit.unsupported) == bool(caught), n
-        assert fit.penalised or n > 6
         assert fit.penalised or fit.unsupported or n > 9   # below ten rows one of two experts has less than its five
 
 

@@ -9,9 +9,10 @@ import pytest
 import moe_fast as mf
 from moe_fast import selection as module
 from moe_fast.activations import get_activation
+from moe_fast.density import log_density
 from moe_fast.design import Design
+from moe_fast.moves import enlarge, split_expert
 from moe_fast.rows import Rows
-from moe_fast.starts import enlarge, log_density, split_expert
 from moe_fast.task import Start
 
 CRITERIA = ("bic", "aic", "icl")
