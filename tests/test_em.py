@@ -519,7 +519,7 @@ def test_one_expert_is_least_squares(weighted):
     np.testing.assert_allclose(fit.log_likelihood, -0.5 * w.sum() * (np.log(2 * np.pi * variance) + 1), rtol=1e-12)
     assert fit.converged
     assert fit.n_parameters == 5
-    assert fit.mixing_weights.tolist() == [1.0]
+    np.testing.assert_allclose(fit.mixing_weights, [1.0], rtol=1e-14)
 
 
 def test_one_expert_of_another_activation_is_nonlinear_least_squares():
