@@ -27,16 +27,22 @@ def logits(design: Design, parameters: Parameters) -> FloatArray:
 
 
 def log_joint(design: Design, parameters: Parameters) -> FloatArray:
-    """log p(z = k, y | x) of every expert and row, but for the softmax's sum; for starts, on few rows."""
-    noise_std = parameters.noise_std[:, np.newaxis]
-    mean = design.activation.g(parameters.expert @ design.expert_matrix.T)
-    z = np.clip((design.rows.y - mean) / noise_std, -1e50, 1e50)
-    return logits(design, parameters) - 0.5 * z * z - np.log(noise_std)
+    """log p(z = k, y | x) of every expert and row, but for the softmax's sum and a constant."""
+    return logits(design, parameters) + _of_experts(design, parameters)
 
 
 def log_density(design: Design, parameters: Parameters) -> FloatArray:
-    """log p(y | x) of every row, (n_samples,); for starts, on few rows."""
-    return logsumexp(log_joint(design, parameters)) - logsumexp(logits(design, parameters))
+    """log p(y | x) of every row but for a constant, (n_samples,)."""
+    of_gate = logits(design, parameters)
+    return logsumexp(of_gate + _of_experts(design, parameters)) - logsumexp(of_gate)
+
+
+def _of_experts(design: Design, parameters: Parameters) -> FloatArray:
+    """log p(y | x, z = k) of every expert and row, but for a constant."""
+    noise_std = parameters.noise_std[:, np.newaxis]
+    mean = design.activation.g(parameters.expert @ design.expert_matrix.T)
+    z = np.clip((design.rows.y - mean) / noise_std, -1e50, 1e50)
+    return -0.5 * z * z - np.log(noise_std)
 
 
 def may_be_better(design: Design, one: Parameters, of_leader: FloatArray, n_errors: float = _ERRORS) -> bool:

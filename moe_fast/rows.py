@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _moments
-from .checks import check_matrix, check_target_varies, check_vector, check_weights
+from .checks import check_matrix, check_target, check_vector, check_weights
 
 __all__ = ["Reads", "Rows", "mean_and_error"]
 
@@ -61,7 +61,7 @@ class Rows:
         n_samples = len(X)
         y = check_vector(y, "y", n_samples=n_samples)
         weight = check_weights(sample_weight, n_samples)
-        check_target_varies(y, weight)
+        check_target(y, weight)
         if weight is not None and not weight.all():   # a row of weight 0 is as absent
             counted = np.flatnonzero(weight)
             X, y, weight = X[counted], y[counted], weight[counted]
@@ -214,4 +214,5 @@ def _column_moments(rows: Rows) -> tuple[FloatArray, FloatArray]:
     shift = rows.X[0].astype(np.float64)   # near the data, so that no digits are lost in the variance
     sums = rows.moment(_moments.COLUMNS, shift=shift)
     mean, mean_square = sums[:d] / sums[-1], sums[d : 2 * d] / sums[-1]
-    return shift + mean, np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+    with np.errstate(over="ignore", invalid="ignore"):   # whoever takes them says which column is too large
+        return shift + mean, np.sqrt(np.maximum(mean_square - mean**2, 0.0))

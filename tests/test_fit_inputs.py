@@ -309,3 +309,13 @@ def test_good_input_does_begin_to_work():
     """That the fixture above can fail at all."""
     with pytest.raises(pytest.fail.Exception, match="a pass over the rows began"):
         mf.fit_em(X, Y, 2, random_state=0)
+
+
+@pytest.mark.parametrize("name", ["X", "gate_features"])
+def test_a_column_whose_squares_overflow_is_named(name):
+    """Kills: an error of LAPACK's from deep inside."""
+    sim = mf.make_moe(100, 3, 2, random_state=0)
+    large = sim.X * [1.0, 1e160, 1.0]
+    arguments = {"X": sim.X} | {name: large}
+    with pytest.raises(ValueError, match=f"column 1 of {name} has values whose squares overflow: scale it down"):
+        mf.fit(y=sim.y, n_experts=2, **arguments)
