@@ -17,7 +17,7 @@ from .linalg import least_squares, lines_through
 from .objective import PLAIN, Objective
 from .partitions import Labels, from_labels, neighbours, quantile
 
-__all__ = ["MOVES", "ROUND", "enlarge", "grow", "moves_for", "split_expert"]
+__all__ = ["MOVES", "enlarge", "grow", "moves_for", "split_expert"]
 
 FloatArray = NDArray[np.float64]
 
@@ -212,11 +212,8 @@ MOVES: dict[str, Callable[..., Parameters]] = {
     "cross": cross_experts,
 }
 
-# A round of them. Borders lead to a better optimum about twice as often in the time as any other, so they come often.
-ROUND = ("recut", "borders", "relocate", "prune", "borders", "swap", "cross", "borders")
 
-
-def moves_for(design: Design) -> list[str]:
-    """A round of those that there are: a line through a neighbourhood is for linear experts."""
+def moves_for(design: Design) -> dict[str, Callable[..., Parameters]]:
+    """Those that there are: a line through a neighbourhood is for linear experts."""
     linear = design.activation.code == Code.LINEAR
-    return [kind for kind in ROUND if linear or kind != "relocate"]
+    return {kind: move for kind, move in MOVES.items() if linear or kind != "relocate"}

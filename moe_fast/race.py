@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .density import log_density, may_be_better
 from .design import Design, Parameters
 from .em import climb, maximise
-from .moves import MOVES, enlarge, moves_for
+from .moves import enlarge, moves_for
 from .pace import NEWTON_PARAMETERS, has_kinks
 from .starts import make_start, portfolio
 from .task import Chase, Start, Task
@@ -224,16 +224,17 @@ class _Field:
     def move(self, patience: int) -> None:
         """Moves from the leader, one in three from the second, until so many in a row gain nothing."""
         tried, rng = 0, self.task.rng
-        moves = moves_for(self.design)
-        for kind in islice(cycle(moves), int(rng.integers(len(moves))), None):
+        moves = list(moves_for(self.design).items())
+        for kind, move in islice(cycle(moves), int(rng.integers(len(moves))), None):
             if tried == patience or self.task.out_of_time():
                 return
             elite = self.reached[:1] + [start for start in self.reached[1:] if start.status == "finished"][:_ELITE]
             base = elite[1] if len(elite) > 1 and rng.random() < _FROM_SECOND else elite[0]
             donors = [start for start in elite if start is not base] or elite
             donor = donors[int(rng.integers(len(donors)))]
-            moved = MOVES[kind](self.design, base.parameters, donor.parameters, rng, self.objective)
-            start = self.try_move(kind, moved)
+            start = self.try_move(
+                kind, move(self.design, base.parameters, donor.parameters, rng, self.objective)
+            )
             tried += 1
             if start.status == "finished":
                 self.reach(start)

@@ -106,12 +106,3 @@ def test_growth_goes_on_by_em(sim):
     assert along[-1] > along[0] + 10.0
     gain = np.sum(log_density(design, grown) - log_density(design, added))
     assert gain == pytest.approx(along[-1] - along[0], abs=1.0)
-
-
-def test_a_round_has_every_move_and_borders_most_often(sim):
-    """Kills: a kind that is never made; a line through a neighbourhood of experts that are none."""
-    rows = Rows.check(sim.X, sim.y)
-    linear, others = moves_for(Design(rows, get_activation("linear"))), moves_for(Design(rows, get_activation("tanh")))
-    assert set(linear) == set(MOVES)
-    assert [linear.count(kind) for kind in MOVES] == [3 if kind == "borders" else 1 for kind in MOVES]
-    assert others == [kind for kind in linear if kind != "relocate"]
