@@ -26,7 +26,8 @@ __all__ = [
     "check_positive",
     "check_probabilities",
     "check_random_state",
-    "check_target",
+    "check_target_size",
+    "check_target_varies",
     "check_vector",
     "check_weights",
     "feature_names",
@@ -34,8 +35,8 @@ __all__ = [
 
 _BLOCK_SIZE = 1 << 16   # values looked at together: half a megabyte of float64, which stays in a core's cache
 _N_NAMED = 3            # offending rows, or columns, that a message names
-# Moments take sixth powers of y: of values beyond these they would overflow, or vanish.
-_LARGEST_TARGET, _SMALLEST_SPREAD = 1e50, 1e-100
+_LARGEST_TARGET = 1e50      # the variance of y^3 takes sixth powers, which overflow beyond
+_SMALLEST_SPREAD = 1e-100   # squares of residuals that are much smaller than y vanish below
 
 
 def check_matrix(
@@ -157,20 +158,22 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     return weights
 
 
-def check_target(y: NDArray[np.float64], sample_weight: NDArray[np.float64] | None = None) -> None:
-    """Refuse a target that is the same in every row of positive weight, or whose powers leave the range of a float64
-    (arguments checked before).
-    """
+def check_target_varies(y: NDArray[np.float64], sample_weight: NDArray[np.float64] | None = None) -> None:
+    """Refuse a target that is the same in every row of positive weight (arguments checked before)."""
     counted = y if sample_weight is None else y[sample_weight > 0.0]
-    low, high = float(counted.min()), float(counted.max())
-    largest = max(abs(low), abs(high))
-    if largest > _LARGEST_TARGET:
-        raise ValueError(f"y has values up to {largest:.3g}; wanted at most {_LARGEST_TARGET:g}: scale y down")
-    if low == high:
+    if counted.min() == counted.max():
         raise ValueError(
             f"y is constant: every row is {counted[0]:g}, so there is nothing to fit; "
             f"check that y is the column meant, or that the rows were not filtered down to one value"
         )
+
+
+def check_target_size(y: NDArray[np.float64]) -> None:
+    """Refuse a target whose powers leave the range of a float64."""
+    low, high = float(y.min()), float(y.max())
+    largest = max(abs(low), abs(high))
+    if largest > _LARGEST_TARGET:
+        raise ValueError(f"y has values up to {largest:.3g}; wanted at most {_LARGEST_TARGET:g}: scale y down")
     if high - low < _SMALLEST_SPREAD:
         raise ValueError(f"y varies by {high - low:.3g}; wanted at least {_SMALLEST_SPREAD:g}: scale y up")
 

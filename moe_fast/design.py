@@ -110,14 +110,14 @@ class Design:
             self.standard, self.gate_standard = like.standard, like.gate_standard
             return
         columns = rows.column_moments()
-        self.standard = _standard(*columns, fit_intercept, "X")
+        self.standard = _standard(*columns, fit_intercept)
         if self.Z is None:
             self.gate_standard = self.standard
         elif gate == "constant":
             self.gate_standard = np.empty((2, 0))
         else:
             columns = columns if self.Z is rows.X else rows.gate_column_moments()
-            self.gate_standard = _standard(*columns, gate_intercept, "gate_features")
+            self.gate_standard = _standard(*columns, gate_intercept)
 
     @property
     def is_single(self) -> bool:
@@ -308,11 +308,8 @@ def _named(total: FloatArray, parts: dict[str, Any]) -> Sums:
     return result
 
 
-def _standard(mean: FloatArray, std: FloatArray, centred: bool, name: str) -> FloatArray:
+def _standard(mean: FloatArray, std: FloatArray, centred: bool) -> FloatArray:
     """Shift and scale of the columns. Without an intercept to take the shift up, columns are only scaled."""
-    too_large = np.flatnonzero(~np.isfinite(std))
-    if too_large.size:
-        raise ValueError(f"column {too_large[0]} of {name} has values whose squares overflow: scale it down")
     size = std if centred else np.hypot(mean, std)
     scale = np.where(size > _CONSTANT * np.abs(mean), size, 0.0)
     return np.stack([mean if centred else np.zeros_like(mean), 1.0 / np.where(scale > 0.0, scale, 1.0)])

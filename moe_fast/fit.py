@@ -156,8 +156,10 @@ def fit_em(
         "local", "growth", "spectral"; or a model of the same shape, or a result that has one. A gate of zeros
         is of any shape.
     n_init : int, default 1
-        Starts of that kind, of partitions with a fitted and a flat gate in turn (docs/starts.md); the best end in
-        which the data supports every expert is kept, or else the best. ``result.starts`` has the end of each.
+        Starts of that kind; the best end in which the data supports every expert is kept, or else the best.
+        ``result.starts`` has the end of each. Of kinds that label rows by x or y ("kmeans", "kmeans_x", "segments",
+        "segments_y", "tree", "local") every second has a gate fitted to the labels, the others a flat one;
+        "segments_y" and "kmeans_x" begin with the fitted one.
     time_limit, max_iter, tol, n_threads, random_state, callback
         As for `fit`; the callback sees every iteration of every start.
     newton : bool, default True
@@ -193,7 +195,7 @@ def fit_em(
     init = getattr(init, "model", init)
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
-    task.check_kind(init, tuple(KINDS))
+    task.check_kind(init, KINDS)
     starts: list[Start] = []
     while len(starts) < n_init and not (starts and task.out_of_time()):
         parameters = make_start(

@@ -30,8 +30,8 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
     n_samples, p = D.shape
     density = log_density(design, parameters)
     n_worst = min(n_samples, max(3 * p, int(n_samples * rng.uniform(0.05, 0.4))))
-    # In order, as which of them argpartition puts first depends on the processor.
-    worst = np.sort(np.argpartition(density, n_worst - 1)[:n_worst])
+    # A partition would be faster, but which rows it takes of equal ones, and in which order, the processor decides.
+    worst = np.sort(np.argsort(density, kind="stable")[:n_worst])
     rows = worst if rng.random() < 0.5 else rng.choice(worst, min(n_worst, p + 1), replace=False)
     line = least_squares(D[rows], y[rows])
     residual = np.abs(y[worst] - D[worst] @ line)

@@ -1,4 +1,4 @@
-"""Rows dealt out to experts, and the mixture fitted to that.
+"""Rows dealt out to experts by what x or y says, and the mixture fitted to such labels.
 
 A partition is a label a row. All work on few rows (the whole of small data, a sample of large), in the design's
 coordinates.
@@ -43,11 +43,14 @@ def kmeans(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
 
 
 def segments(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
-    """Slices along a direction of x: that of a feature, or any, half of the time each."""
+    """Slices along a direction of x: half of the time that of a feature, if it has values enough, else any."""
     x = design.expert_matrix[:, int(design.fit_intercept) :]
     n_features = x.shape[1]
-    along = x[:, rng.integers(n_features)] if rng.random() < 0.5 else x @ rng.standard_normal(n_features)
-    return _slices(along, n_experts, rng)
+    if rng.random() < 0.5:
+        labels = _slices(x[:, rng.integers(n_features)], n_experts, rng)
+        if len(np.unique(labels)) == n_experts:
+            return labels
+    return _slices(x @ rng.standard_normal(n_features), n_experts, rng)
 
 
 def segments_of_y(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
@@ -186,11 +189,14 @@ def from_labels(
 def _discriminant(design: Design, labels: Labels, n_experts: int) -> FloatArray:
     """A gate for the labels: the linear discriminant, which is the softmax gate of normal classes of one covariance."""
     Z, first = design.gate_matrix, int(design.gate_intercept)
-    z = Z[:, first:]
-    counts = np.bincount(labels, minlength=n_experts) + 1.0
-    means = np.stack([z[labels == k].sum(axis=0) for k in range(n_experts)]) / counts[:, np.newaxis]
+    z, rows = Z[:, first:], design.rows
+    weight = np.ones(len(z)) if rows.weight is None else rows.weight
+    heavy = z * weight[:, np.newaxis]
+    # Each class has a row at the mean of all besides, lest one without rows have no odds at all.
+    counts = np.bincount(labels, weight, minlength=n_experts) + rows.unit_weight
+    means = np.stack([heavy[labels == k].sum(axis=0) for k in range(n_experts)]) / counts[:, np.newaxis]
     within = z - means[labels]
-    cov = within.T @ within / len(z) + _RIDGE * np.eye(z.shape[1])
+    cov = (within * weight[:, np.newaxis]).T @ within / rows.total_weight + _RIDGE * np.eye(z.shape[1])
     coef = np.linalg.solve(cov, means.T).T
     gate = np.zeros((n_experts, Z.shape[1]))
     gate[:, first:] = coef

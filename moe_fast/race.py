@@ -367,8 +367,8 @@ class _Field:
         for start in self.reached[1:]:
             if len(finalists) == n_finalists:
                 break
-            sound = start.status == "finished"
-            if sound and may_be_better(self.design, start.parameters, of_leader, self.effort.n_errors):
+            finished = start.status == "finished"
+            if finished and may_be_better(self.design, start.parameters, of_leader, self.effort.n_errors):
                 finalists.append(start)
         others = [start for start in self.starts if start not in finalists]
         for start in others:

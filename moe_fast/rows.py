@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _moments
-from .checks import check_matrix, check_target, check_vector, check_weights
+from .checks import check_matrix, check_target_varies, check_vector, check_weights
 
 __all__ = ["Reads", "Rows", "mean_and_error"]
 
@@ -61,7 +61,7 @@ class Rows:
         n_samples = len(X)
         y = check_vector(y, "y", n_samples=n_samples)
         weight = check_weights(sample_weight, n_samples)
-        check_target(y, weight)
+        check_target_varies(y, weight)
         if weight is not None and not weight.all():   # a row of weight 0 is as absent
             counted = np.flatnonzero(weight)
             X, y, weight = X[counted], y[counted], weight[counted]
@@ -173,12 +173,13 @@ class Rows:
 
     def column_moments(self) -> tuple[FloatArray, FloatArray]:
         """Weighted mean and standard deviation of the columns of X."""
-        return _column_moments(self)
+        return _column_moments(self, "X")
 
     def gate_column_moments(self) -> tuple[FloatArray, FloatArray]:
         """The same for the gate's own features."""
         assert self.gate_features is not None
-        return _column_moments(Rows(self.gate_features, self.y, self.weight, None, self.n_threads, self.reads))
+        seen = Rows(self.gate_features, self.y, self.weight, None, self.n_threads, self.reads)
+        return _column_moments(seen, "gate_features")
 
 
 # Multiplications that cost as much as to wake a thread.
@@ -204,9 +205,10 @@ def span_rows(work_per_row: int) -> int:
 
 # Enough rows to put columns on a common scale, which is all that standardising is for.
 _STANDARD_ROWS = 1 << 17
+_LARGEST_SCALE = 1e50   # of a column: its third moments, times powers of y, are numbers yet
 
 
-def _column_moments(rows: Rows) -> tuple[FloatArray, FloatArray]:
+def _column_moments(rows: Rows, name: str) -> tuple[FloatArray, FloatArray]:
     step = -(-rows.n_samples // _STANDARD_ROWS)
     if step > 1:
         rows = rows.take(slice(None, None, step))
@@ -214,5 +216,11 @@ def _column_moments(rows: Rows) -> tuple[FloatArray, FloatArray]:
     shift = rows.X[0].astype(np.float64)   # near the data, so that no digits are lost in the variance
     sums = rows.moment(_moments.COLUMNS, shift=shift)
     mean, mean_square = sums[:d] / sums[-1], sums[d : 2 * d] / sums[-1]
-    with np.errstate(over="ignore", invalid="ignore"):   # whoever takes them says which column is too large
-        return shift + mean, np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        std = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+    too_large = np.flatnonzero(~(np.maximum(np.abs(shift + mean), std) <= _LARGEST_SCALE))
+    if too_large.size:
+        raise ValueError(
+            f"column {too_large[0]} of {name} (they count from 0) has values beyond {_LARGEST_SCALE:g}: scale it down"
+        )
+    return shift + mean, std

@@ -1,4 +1,4 @@
-"""The kinds of start: each a small function from the rows to parameters.
+"""The kinds of start: from the rows to parameters, or to labels to which a mixture is fitted (partitions.py).
 
 No kind wins everywhere, so `portfolio` mixes them. All work on few rows (the whole of small data, a sample of
 large), in the design's coordinates.
@@ -116,7 +116,6 @@ LINEAR_ONLY = {"ransac", "tree", "local"}
 
 _PARAMETERS: dict[str, Callable[..., Parameters]] = {
     "spectral": spectral_start,
-    "growth": growth,
     "partition": random_partition,
     "ransac": ransac,
     "random": random_parameters,
@@ -124,7 +123,7 @@ _PARAMETERS: dict[str, Callable[..., Parameters]] = {
 
 # Labels that x tells something of, and whether the gate of the kind's first start is fitted to them. That of the second
 # is not if that of the first is, and so on in turn: which is better the data says.
-_PARTITIONS: dict[str, tuple[Callable[..., Labels], bool]] = {
+_LABELS: dict[str, tuple[Callable[..., Labels], bool]] = {
     "local": (local, False),
     "segments_y": (segments_of_y, True),
     "tree": (tree, False),
@@ -138,8 +137,10 @@ def make_start(
     kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = PLAIN,
     most_rows: int = _MOST_ROWS, n_before: int = 0,
 ) -> Parameters:
-    """One start of the kind named, of which there were so many before, but for the spectral made from a sample of so
-    many rows at most.
+    """One start of the kind named, from at most `most_rows` rows, but for the spectral.
+
+    `n_before` starts of this kind were made before: where that is odd, labels get the gate, fitted or flat, that those
+    of the first did not.
     """
     if kind != "spectral" and design.rows.n_samples > most_rows:
         design = design.on(design.rows.sample(most_rows, rng))
@@ -147,7 +148,7 @@ def make_start(
         return growth(design, n_experts, rng, objective)
     if kind in _PARAMETERS:
         return _PARAMETERS[kind](design, n_experts, rng)
-    deal_out, fitted_first = _PARTITIONS[kind]
+    deal_out, fitted_first = _LABELS[kind]
     labels = deal_out(design, n_experts, rng)
     return from_labels(design, labels, n_experts, rng, fit_gate=fitted_first == (n_before % 2 == 0))
 

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from . import _em
 from .activations import Code, get_activation
-from .checks import check_choice, check_integer, check_positive, check_random_state, check_vector, feature_names
+from .checks import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_random_state,
+    check_target_size,
+    check_vector,
+    feature_names,
+)
 from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
 from .density import log_density, may_be_better
@@ -194,6 +202,7 @@ class Task:
             "target_name": y.name if isinstance(getattr(y, "name", None), str) else None,
         }
         rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
+        check_target_size(rows.y)
         if n_experts > rows.n_samples:
             raise ValueError(
                 f"n_experts = {n_experts} is more than the {rows.n_samples} rows"

@@ -2,18 +2,11 @@
 
 
 import numpy as np
-import pytest
 
-import moe_fast as mf
 from moe_fast.activations import get_activation
 from moe_fast.density import log_density, may_be_better
 from moe_fast.design import Design, Parameters
 from moe_fast.rows import Rows
-
-
-@pytest.fixture(scope="module")
-def sim():
-    return mf.make_moe(300, 4, 3, intercept=1.0, random_state=0)
 
 
 def test_may_be_better_knows_its_error():

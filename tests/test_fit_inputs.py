@@ -312,10 +312,18 @@ def test_good_input_does_begin_to_work():
 
 
 @pytest.mark.parametrize("name", ["X", "gate_features"])
-def test_a_column_whose_squares_overflow_is_named(name):
+@pytest.mark.parametrize("scale", [1e51, 1e160, 1e300])
+def test_a_column_too_large_for_its_moments_is_named(name, scale):
     """Kills: an error of LAPACK's from deep inside."""
     sim = mf.make_moe(100, 3, 2, random_state=0)
-    large = sim.X * [1.0, 1e160, 1.0]
+    large = sim.X * [1.0, scale, 1.0]
     arguments = {"X": sim.X} | {name: large}
-    with pytest.raises(ValueError, match=f"column 1 of {name} has values whose squares overflow: scale it down"):
+    with pytest.raises(ValueError, match=f"column 1 of {name} .they count from 0. has values beyond 1e.50: scale"):
         mf.fit(y=sim.y, n_experts=2, **arguments)
+
+
+def test_y_out_of_range():
+    """Kills: an error of LAPACK's from deep inside."""
+    sim = mf.make_moe(100, 3, 2, random_state=0)
+    with pytest.raises(ValueError, match=r"y has values up to .*e.60; wanted at most"):
+        mf.fit(sim.X, 1e60 * sim.y, 2)

@@ -227,6 +227,7 @@ def test_hardly_more_rows_than_parameters(sim):
         assert np.isfinite(fit.model.predict(sim.X)).all()
         assert np.isfinite(fit.log_likelihood)
         assert bool(fit.penalised or fit.unsupported) == bool(caught), n
+        # Two experts of one line, with no rows of their own, may be all that is not a spike.
         assert fit.penalised or fit.unsupported or n > 9   # below ten rows one of two experts has less than its five
 
 
@@ -292,3 +293,10 @@ def test_a_target_without_noise():
     assert (fit.penalised, fit.unsupported) == (True, ())
     order = np.argsort(fit.model.coef[:, 0])
     np.testing.assert_allclose(fit.model.coef[order], lines, atol=1e-5)
+
+
+def test_y_out_of_range_in_a_row_of_no_weight(sim):
+    """Such a row is as absent. Kills: its size looked at."""
+    weight = np.r_[0.0, np.ones(N_SAMPLES - 1)]
+    y = np.r_[1e300, sim.y[1:]]
+    assert mf.fit_em(sim.X, y, 2, sample_weight=weight, init="kmeans", random_state=0).converged

@@ -81,17 +81,21 @@ def test_a_recut_leaves_other_experts_of_a_curved_activation_alone():
 
 
 def test_an_expert_is_added_alike_on_every_processor(sim, monkeypatch):
-    """numpy's partition puts the worst rows in an order of the processor's. Kills: rows drawn by that order."""
-    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    """What numpy's sort does with equal rows depends on it, unless the sort is stable. Kills: a sort that is not."""
+    X, y = np.tile(sim.X[:60], (5, 1)), np.tile(sim.y[:60], 5)
+    design = Design(Rows.check(X, y), get_activation("linear"))
     start = make_start("kmeans", design, 3, np.random.default_rng(0))
-    partition = np.argpartition
+    stable = np.argsort
 
-    def backwards(values, kth):
-        at = partition(values, kth)
-        return np.concatenate([at[kth::-1], at[kth + 1 :]])
+    def sort(values, kind=None):
+        return stable(values, kind=kind) if kind == "stable" else len(values) - 1 - stable(values[::-1], kind="stable")
 
-    added = [add_expert(design, start, np.random.default_rng(seed)) for seed in range(6)]
-    monkeypatch.setattr(np, "argpartition", backwards)
+    def partition(values, kth):
+        return sort(values)
+
+    added = [add_expert(design, start, np.random.default_rng(seed)) for seed in range(10)]
+    monkeypatch.setattr(np, "argsort", sort)
+    monkeypatch.setattr(np, "argpartition", partition)
     for seed, before in enumerate(added):
         np.testing.assert_array_equal(add_expert(design, start, np.random.default_rng(seed)).expert, before.expert)
 

@@ -156,3 +156,32 @@ def test_segments_lie_along_a_feature_or_any_direction(sim):
     n_along = sum(len(cut) == 1 for cut in cuts)
     assert 20 <= n_along <= 40
     assert {int(cut[0]) for cut in cuts if len(cut)} == {0, 1, 2, 3}
+
+
+def test_segments_of_a_feature_of_few_values_are_not_fewer_than_experts():
+    """Kills: slices along a dummy, which leave an expert without rows."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(2, size=(300, 4)), rng.standard_normal(300)]).astype(float)
+    design = Design(Rows.check(X, X @ np.ones(5) + rng.standard_normal(300)), get_activation("linear"))
+    for seed in range(40):
+        assert len(np.unique(segments(design, 3, np.random.default_rng(seed)))) == 3
+
+
+def test_a_gate_fitted_to_labels_weighs_rows(sim):
+    """Weight two is the row twice, but for the one row that each class has besides; the unit of weights is no matter.
+
+    Kills: classes, their means or their spread counted in rows.
+    """
+    labels = np.arange(300) % 3
+    weight = np.where(sim.X[:, 0] > 0.0, 2.0, 1.0)
+    twice = np.concatenate([np.arange(300), np.flatnonzero(weight > 1.5)])
+
+    def gate(X, y, weight, labels):
+        design = Design(Rows.check(X, y, weight), get_activation("linear"), like=like)
+        return from_labels(design, labels, 3, np.random.default_rng(0), fit_gate=True).gate
+
+    like = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    weighted = gate(sim.X, sim.y, weight, labels)
+    np.testing.assert_allclose(weighted, gate(sim.X[twice], sim.y[twice], None, labels[twice]), atol=0.005)
+    np.testing.assert_allclose(weighted, gate(sim.X, sim.y, 9.0 * weight, labels), rtol=1e-12)
+    assert np.abs(weighted - gate(sim.X, sim.y, None, labels)).max() > 0.05

@@ -230,7 +230,7 @@ def test_finalists_of_a_sample_may_lie_further_below_its_best(agreed, monkeypatc
 
 @pytest.fixture
 def vouched_for():
-    """Starts of three kinds that end at one optimum of a sample, where the spectral one began."""
+    """Starts of three kinds that end at one optimum of a sample, where the spectral one began (not all seeds' do)."""
     sim = mf.make_moe(6000, 6, 2, random_state=0)
     task = make_task(sim.X, sim.y, 2)
     field = _Field(task, task.design.on(task.design.rows.take(slice(2000))))

@@ -8,6 +8,7 @@ import pytest
 from valid import assert_valid
 
 import moe_fast as mf
+from moe_fast import starts
 from moe_fast.activations import get_activation
 from moe_fast.design import Design
 from moe_fast.em import overall_line
@@ -27,6 +28,7 @@ def sim():
 
 def test_the_kinds_are_those_documented():
     assert list(KINDS) == ALL_KINDS
+    assert sorted(KINDS) == sorted([*starts._PARAMETERS, *starts._LABELS, "growth"])
     for kind in ALL_KINDS:
         assert f'"{kind}"' in mf.fit_em.__doc__
 
@@ -49,17 +51,20 @@ def test_valid_for_every_design(sim, kind, fit_intercept, gate_intercept, gate, 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu", "leaky_relu"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_valid_for_every_activation(kind, activation, dtype):
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_valid_for_every_activation(kind, activation, dtype, n_before):
     sim = mf.make_moe(300, 4, 3, activation=activation, dtype=dtype, random_state=0)
     design = Design(Rows.check(sim.X, sim.y), get_activation(activation))
-    assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+    assert_valid(make_start(kind, design, 3, np.random.default_rng(1), n_before=n_before), design, 3)
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("n_experts", [1, 2, 4])
-def test_valid_for_every_number_of_experts(sim, kind, n_experts):
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_valid_for_every_number_of_experts(sim, kind, n_experts, n_before):
     design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
-    assert_valid(make_start(kind, design, n_experts, np.random.default_rng(1)), design, n_experts)
+    start = make_start(kind, design, n_experts, np.random.default_rng(1), n_before=n_before)
+    assert_valid(start, design, n_experts)
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS[1:])
@@ -80,7 +85,8 @@ def test_valid_for_awkward_columns(sim, kind, columns):
     }[columns]
     for fit_intercept in (True, False):
         design = Design(Rows.check(X, sim.y), get_activation("linear"), fit_intercept)
-        assert_valid(make_start(kind, design, 3, np.random.default_rng(1)), design, 3)
+        for n_before in range(2):
+            assert_valid(make_start(kind, design, 3, np.random.default_rng(1), n_before=n_before), design, 3)
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS[1:])
@@ -98,7 +104,7 @@ def test_finite_for_few_rows(sim, kind, n_samples):
     """Down to one row an expert, below the parameters of one. Kills: a normal matrix taken for regular."""
     design = Design(Rows.check(sim.X[:n_samples], sim.y[:n_samples]), get_activation("linear"))
     for seed in range(5):
-        start = make_start(kind, design, 3, np.random.default_rng(seed))
+        start = make_start(kind, design, 3, np.random.default_rng(seed), n_before=seed)
         assert all(np.isfinite(array).all() for array in (start.expert, start.gate, start.noise_std))
         assert (start.noise_std > 0.0).all()
 
@@ -110,7 +116,7 @@ def test_finite_for_repeated_rows(kind):
     y = np.arange(40) % 3.0
     design = Design(Rows.check(X, y), get_activation("linear"))
     for seed in range(5):
-        start = make_start(kind, design, 2, np.random.default_rng(seed))
+        start = make_start(kind, design, 2, np.random.default_rng(seed), n_before=seed)
         assert all(np.isfinite(array).all() for array in (start.expert, start.gate, start.noise_std))
         assert (start.noise_std > 0.0).all()
 
@@ -177,8 +183,6 @@ def test_spectral_start_is_near_the_truth():
     np.testing.assert_allclose(coef[p], sim.model.coef, atol=0.2)
     np.testing.assert_allclose(model.expert_means(sim.X * [1.0, 10.0, 0.1, 1.0, 1.0] + 5.0)[:, p].std(0), 1, atol=0.2)
 
-
-# ---- moves ----
 
 
 # ---- the mixture of kinds ----
