@@ -1,6 +1,5 @@
 """Does a comparison of densities know its own error?"""
 
-
 import numpy as np
 
 from moe_fast.activations import get_activation

@@ -1,8 +1,8 @@
 """Do partitions find what they look for, and do the rows of a label get their own line?"""
 
-
 import numpy as np
 import pytest
+from valid import lines
 
 import moe_fast as mf
 from moe_fast import partitions
@@ -16,14 +16,6 @@ from moe_fast.starts import make_start
 @pytest.fixture(scope="module")
 def sim():
     return mf.make_moe(300, 4, 3, intercept=1.0, random_state=0)
-
-
-def lines(n_samples=300, seed=0):
-    """A tight line, a loose one, and x of one feature."""
-    rng = np.random.default_rng(seed)
-    x, tight = rng.uniform(-2.0, 2.0, n_samples), rng.random(n_samples) < 0.6
-    noise = np.where(tight, 0.01, 0.5) * rng.standard_normal(n_samples)
-    return x[:, None], np.where(tight, 1.0 + x, 2.0 - 3.0 * x) + noise
 
 
 def test_tree_finds_the_break():

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from valid import assert_valid
+from valid import assert_valid, lines
 
 import moe_fast as mf
 from moe_fast import starts
@@ -152,14 +152,6 @@ def test_one_expert_is_the_overall_line(sim, kind):
     line, residual_std = overall_line(design)
     np.testing.assert_allclose(start.expert[0], line, atol=1e-9)
     np.testing.assert_allclose(start.noise_std, residual_std, rtol=1e-9)
-
-
-def lines(n_samples=300, seed=0):
-    """A tight line, a loose one, and x of one feature."""
-    rng = np.random.default_rng(seed)
-    x, tight = rng.uniform(-2.0, 2.0, n_samples), rng.random(n_samples) < 0.6
-    noise = np.where(tight, 0.01, 0.5) * rng.standard_normal(n_samples)
-    return x[:, None], np.where(tight, 1.0 + x, 2.0 - 3.0 * x) + noise
 
 
 def test_ransac_keeps_a_tight_line_tight():

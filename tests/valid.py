@@ -1,4 +1,4 @@
-"""What every start, and every move, must be."""
+"""What every start, and every move, must be; and rows to try them on."""
 
 import numpy as np
 
@@ -25,3 +25,11 @@ def assert_valid(start, design, n_experts):
     )
     assert np.isfinite(outcome.objective)
     assert outcome.history[-1] > outcome.history[0]
+
+
+def lines(n_samples=300, seed=0):
+    """A tight line, a loose one, and x of one feature."""
+    rng = np.random.default_rng(seed)
+    x, tight = rng.uniform(-2.0, 2.0, n_samples), rng.random(n_samples) < 0.6
+    noise = np.where(tight, 0.01, 0.5) * rng.standard_normal(n_samples)
+    return x[:, None], np.where(tight, 1.0 + x, 2.0 - 3.0 * x) + noise
