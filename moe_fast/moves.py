@@ -28,10 +28,8 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
     """One expert more, a line through some of the rows that the model explains worst."""
     D, y = design.expert_matrix, design.rows.y
     n_samples, p = D.shape
-    density = log_density(design, parameters)
     n_worst = min(n_samples, max(3 * p, int(n_samples * rng.uniform(0.05, 0.4))))
-    # A partition would be faster, but which rows it takes of equal ones, and in which order, the processor decides.
-    worst = np.sort(np.argsort(density, kind="stable")[:n_worst])
+    worst = np.sort(_worst_first(design, parameters)[:n_worst])
     rows = worst if rng.random() < 0.5 else rng.choice(worst, min(n_worst, p + 1), replace=False)
     line = least_squares(D[rows], y[rows])
     residual = np.abs(y[worst] - D[worst] @ line)
@@ -156,7 +154,7 @@ def relocate_expert(
     n_samples, p = D.shape
     gone = int(rng.integers(k))
     rest = drop_expert(parameters, gone) if k > 1 else parameters
-    worst_first = np.argsort(log_density(design, rest))
+    worst_first = _worst_first(design, rest)
     anchor = worst_first[int(n_samples * rng.random() ** 2)]
     n_near = min(n_samples, int(rng.integers(p + 2, max(p + 3, n_samples // (2 * k)) + 1)))
     near = neighbours(design, np.array([anchor]), n_near)
@@ -195,6 +193,15 @@ def _dealt_anew(
     expert = parameters.expert.copy()
     expert[changed] = start.expert[changed]
     return replace(start, expert=expert)
+
+
+def _worst_first(design: Design, parameters: Parameters) -> Labels:
+    """The rows, those first that the model explains worst.
+
+    A partition, or a sort that is not stable, would be faster, but leaves it to the processor which of equal rows come
+    first.
+    """
+    return np.argsort(log_density(design, parameters), kind="stable")
 
 
 def _along_random(design: Design, rows: Labels, rng: np.random.Generator) -> FloatArray:
