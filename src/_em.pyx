@@ -21,7 +21,7 @@ cdef extern from "isa.h" nogil:
     double *aligned(double *) noexcept
     const Py_ssize_t ALIGNMENT
 
-cdef extern from "blocks.h" nogil:
+cdef extern from "em_problem.h" nogil:   # and blocks.h, for its tiles
     const Py_ssize_t TILE_STRIDE
     Py_ssize_t blocks_of "n_blocks"(Py_ssize_t n_samples, Py_ssize_t size) noexcept
     Py_ssize_t block_start(Py_ssize_t n_samples, Py_ssize_t n_block, Py_ssize_t b) noexcept

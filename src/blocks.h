@@ -1,4 +1,5 @@
-/* How the rows are cut into blocks and tiles, shared by the passes and by what calls them.
+/* How the rows are cut into blocks and tiles, shared by the passes and by what calls them. TILE_ROWS is defined where this
+ * is included: how many rows a kernel works on at a time.
  *
  * The number of blocks depends on the shapes alone; one thread sums a block in row order; block sums are added in
  * block order: same bits for every number of threads. */
@@ -8,9 +9,8 @@
 #include <stddef.h>
 
 enum {
-    TILE_ROWS = 256,
-    TILE_STRIDE = 264, /* a line more than 256: rows a power of two apart would share a few sets of the cache */
-    NARROW_STRIDE = 272, /* the same for numbers in single precision */
+    TILE_STRIDE = TILE_ROWS + 8, /* a line more: rows a power of two apart would share a few sets of the cache */
+    NARROW_STRIDE = TILE_ROWS + 16, /* the same for numbers in single precision */
     MOST_RIGHT = 6,    /* right rows of a register tile (for_each_isa.h), the most of any instruction set */
     MOST_BLOCKS = 64,  /* keep 8 threads busy to the end */
     FEWEST_BLOCKS = 8

@@ -52,22 +52,25 @@ static em_tile lay_out_scratch(const em_problem *s, const em_layout *o, double *
 
 #define load_design MF_NAME(load_design)
 static void load_design(const em_problem *s, const void *rows, ptrdiff_t n_features, int intercept, const double *shift,
-                        const double *scale, ptrdiff_t first, const em_tile *t, double *design) {
+                        const double *scale, ptrdiff_t first, ptrdiff_t last, const em_tile *t, double *design) {
     if (intercept) {
         fill(design, 1.0, t->padded);
         design += TILE_STRIDE;
     }
+    ptrdiff_t size = s->is_float32 ? sizeof(float) : sizeof(double);
+    upcoming next = tile_after(rows, n_features * size, first, last, TILE_ROWS / VLEN);
     if (s->is_float32)
-        pack_f32((const float *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design, 1);
+        pack_f32((const float *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design, &next);
     else
-        pack_f64((const double *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design, 1);
+        pack_f64((const double *)rows + first * n_features, t->n_rows, t->padded, n_features, shift, scale, design, &next);
 }
 
 #define load_tile MF_NAME(load_tile)
-static void load_tile(const em_problem *s, ptrdiff_t first, em_tile *t) {
-    load_design(s, s->X, s->n_features, s->expert_intercept, s->shift, s->scale, first, t, t->design);
+static void load_tile(const em_problem *s, ptrdiff_t first, ptrdiff_t last, em_tile *t) {
+    load_design(s, s->X, s->n_features, s->expert_intercept, s->shift, s->scale, first, last, t, t->design);
     if (s->Z)
-        load_design(s, s->Z, s->n_gate_features, s->gate_intercept, s->gate_shift, s->gate_scale, first, t, t->gate_design);
+        load_design(s, s->Z, s->n_gate_features, s->gate_intercept, s->gate_shift, s->gate_scale, first, last, t,
+                    t->gate_design);
     if (t->single) {
         narrow_design(t->design, t->experts.n_columns, t->padded, t->narrow_padded, t->experts.narrow);
         if (s->Z) narrow_design(t->gate_design, t->gates.n_columns, t->padded, t->narrow_padded, t->gates.narrow);
@@ -332,7 +335,7 @@ static void em_rows(const em_problem *s, ptrdiff_t first, ptrdiff_t last, double
         t.n_rows = MF_MIN(TILE_ROWS, last - first);
         t.padded = (t.n_rows + VLEN - 1) / VLEN * VLEN;
         t.narrow_padded = (t.n_rows + 2 * VLEN - 1) / (2 * VLEN) * (2 * VLEN);
-        load_tile(s, first, &t);
+        load_tile(s, first, last, &t);
         if (s->activation == ACTIVATION_CUSTOM) {
             take_columns(s->mean + first * k, k, &t, t.mean);
             take_columns(s->slope + first * k, k, &t, t.slope);

@@ -2,6 +2,9 @@
 #ifndef MOE_FAST_EM_PROBLEM_H
 #define MOE_FAST_EM_PROBLEM_H
 
+/* There are many Grams of a tile: so many rows that register tiles have long sums, and that a panel of inner products,
+ * (MR + NR) rows of the tile, stays in the first-level cache. */
+#define TILE_ROWS 256
 #include "blocks.h"
 
 enum { ACTIVATION_CUSTOM = -1, ACTIVATION_LINEAR = 0, ACTIVATION_SIGMOID = 1, ACTIVATION_TANH = 2, ACTIVATION_LEAKY_RELU = 3 };

@@ -3,20 +3,16 @@
 
 #include "tile.h"
 
-/* From so many features on, the next tile is asked for during the work on this one rather than while it is packed: at
- * d = 100 the second moments take 6 %, the third 20 % less time, at d = 20 nothing is gained. */
+/* From so many features on, the next tile is asked for during the work on this one; of fewer there is too little work, and
+ * it is asked for while this one is packed. */
 #ifndef SPREAD
-#define SPREAD 64
+#define SPREAD 16
 #endif
 
-/* The next tile's bytes, in as many parts as weighted_gram has register tiles. */
 #define next_tile MF_NAME(next_tile)
-static upcoming next_tile(const moment_problem *s, ptrdiff_t first, ptrdiff_t last) {
-    ptrdiff_t d = s->n_features, row = d * (s->is_float32 ? sizeof(float) : sizeof(double));
-    const char *X = s->X;
-    upcoming u = {X + MF_MIN(first + TILE_ROWS, last) * row, X + MF_MIN(first + 2 * TILE_ROWS, last) * row,
-                  TILE_ROWS * row / (d * d / (2 * MF_MR * MF_NR) + 1)};
-    return u;
+static upcoming next_tile(const moment_problem *s, ptrdiff_t first, ptrdiff_t last, ptrdiff_t n_parts) {
+    ptrdiff_t size = s->is_float32 ? sizeof(float) : sizeof(double);
+    return tile_after(s->X, s->n_features * size, first, last, n_parts);
 }
 
 #define moment_tile MF_NAME(moment_tile)
@@ -34,10 +30,11 @@ static moment_tile load_moment_tile(const moment_problem *s, ptrdiff_t first, pt
     t.design = scratch;
     t.c = scratch + d * TILE_STRIDE;
     t.other = t.c + TILE_STRIDE;
+    upcoming next = next_tile(s, first, last, TILE_ROWS / VLEN), *asked_for = d < SPREAD ? &next : NULL;
     if (s->is_float32)
-        pack_f32((const float *)s->X + first * d, t.n_rows, t.padded, d, s->shift, s->scale, t.design, d < SPREAD);
+        pack_f32((const float *)s->X + first * d, t.n_rows, t.padded, d, s->shift, s->scale, t.design, asked_for);
     else
-        pack_f64((const double *)s->X + first * d, t.n_rows, t.padded, d, s->shift, s->scale, t.design, d < SPREAD);
+        pack_f64((const double *)s->X + first * d, t.n_rows, t.padded, d, s->shift, s->scale, t.design, asked_for);
     const double *a = s->polynomial;
     ptrdiff_t i = 0;
     for (; i + VLEN <= t.n_rows; i += VLEN) {
@@ -93,7 +90,7 @@ static void second_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last
     ptrdiff_t d = s->n_features;
     for (; first < last; first += TILE_ROWS) {
         moment_tile t = load_moment_tile(s, first, last, scratch);
-        upcoming next = next_tile(s, first, last);
+        upcoming next = next_tile(s, first, last, d * d / (2 * MF_MR * MF_NR) + 1); /* its register tiles, about */
         weighted_gram_f64(t.design, d, t.c, t.design, d, 1, t.padded, t.other, sums, 1.0, d < SPREAD ? NULL : &next);
         inner_products_f64(t.c, 1, t.design, d, t.padded, sums + d * d);
         sums[d * d + d] += sum_tile(t.c, t.padded);
@@ -125,7 +122,7 @@ static void third_rows(const moment_problem *s, ptrdiff_t first, ptrdiff_t last,
     ptrdiff_t d = s->n_features, k = s->n_directions;
     for (; first < last; first += TILE_ROWS) {
         moment_tile t = load_moment_tile(s, first, last, scratch);
-        upcoming next = next_tile(s, first, last);
+        upcoming next = next_tile(s, first, last, 1);
         double *v = t.other, *cv = v + k * TILE_STRIDE, *product = cv + k * TILE_STRIDE, *out = sums;
         predictors(t.design, d, s->directions, k, t.padded, v, d < SPREAD ? NULL : next.next);
         for (ptrdiff_t a = 0; a < k; a++) {

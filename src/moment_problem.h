@@ -2,6 +2,9 @@
 #ifndef MOE_FAST_MOMENT_PROBLEM_H
 #define MOE_FAST_MOMENT_PROBLEM_H
 
+/* There is one Gram of a tile, or none, so that soon it is done with: up to some thirty features all of it stays in the
+ * first-level cache. */
+#define TILE_ROWS 128
 #include "blocks.h"
 
 typedef struct {

@@ -1,25 +1,33 @@
 /* Work on one tile of rows: its transposed, standardised design, linear predictors, weighted Grams.
  *
  * A tile is TILE_ROWS rows, kept transposed: row a of the design holds feature a of all the tile's samples, so that
- * every loop below runs along samples, whole vectors at a time. 256 samples keep a panel of inner products
- * ((MR + NR) * 256 * 8 = 20 KB) in the first-level cache. No include guard: compiled for each instruction set. */
+ * every loop below runs along samples, whole vectors at a time. No include guard: compiled for each instruction set. */
 
 #ifndef MF_MIN
 #define MF_MIN(a, b) ((a) < (b) ? (a) : (b))
 #endif
 
-/* Memory that will be read next, from `next` to `end`, asked for a part at a time between pieces of other work. Where a
- * tile is large, asking for the next one while this one is packed would leave the memory idle for the rest of the work. */
+/* Memory that will be read next, from `next` to `end`, asked for a part at a time between pieces of other work: all at
+ * once would be more than a processor can wait for, and would leave the memory idle for the rest of the work. */
 #define upcoming MF_NAME(upcoming)
 typedef struct {
     const char *next, *end;
     ptrdiff_t part;
 } upcoming;
 
+/* The tile after that which begins at row `first`, in n_parts. */
+#define tile_after MF_NAME(tile_after)
+static upcoming tile_after(const void *rows, ptrdiff_t row_size, ptrdiff_t first, ptrdiff_t last, ptrdiff_t n_parts) {
+    const char *start = rows;
+    upcoming u = {start + MF_MIN(first + TILE_ROWS, last) * row_size, start + MF_MIN(first + 2 * TILE_ROWS, last) * row_size,
+                  (TILE_ROWS * row_size + n_parts - 1) / n_parts};
+    return u;
+}
+
 #define ask_for MF_NAME(ask_for)
 static inline void ask_for(upcoming *u) {
     const char *end = u->next + MF_MIN(u->part, u->end - u->next);
-    for (; u->next < end; u->next += 64) __builtin_prefetch(u->next, 0, 2);
+    for (; u->next < end; u->next += 64) __builtin_prefetch(u->next);
 }
 
 /* Rows of a VLEN x VLEN block become its columns: Eklundh's exchange, at distance 1, 2, 4. */
@@ -51,19 +59,18 @@ static inline __attribute__((always_inline)) void transpose(vd r[VLEN]) {
 
 /* rows -> design: design[a][i] = (rows[i][a] - shift[a]) * scale[a] for i < n_rows; zeros in [n_rows, padded).
  * Blocks of VLEN x VLEN are transposed in registers; the last block of columns begins early enough to be whole, and
- * does some columns twice. ask != 0: the same rows of the next tile are asked for meanwhile. */
+ * does some columns twice. next, if not NULL, is asked for meanwhile, a part for each VLEN rows. */
 #define PACK_BODY                                                                                         \
-    ptrdiff_t whole = n_features < VLEN ? 0 : n_rows / VLEN * VLEN, ahead = ask ? VLEN * n_features : 0;  \
+    ptrdiff_t whole = n_features < VLEN ? 0 : n_rows / VLEN * VLEN;                                       \
     for (ptrdiff_t i = 0; i < whole; i += VLEN) {                                                         \
-        for (ptrdiff_t line = 0; line < ahead * (ptrdiff_t)sizeof *rows; line += 64)                          \
-            __builtin_prefetch((const char *)(rows + (i + TILE_ROWS) * n_features) + line, 0, 2);             \
-        for (ptrdiff_t next = 0; next < n_features; next += VLEN) {                                       \
-            ptrdiff_t a = MF_MIN(next, n_features - VLEN);                                                \
+        if (next) ask_for(next);                                                                          \
+        for (ptrdiff_t b = 0; b < n_features; b += VLEN) {                                                \
+            ptrdiff_t a = MF_MIN(b, n_features - VLEN);                                                   \
             vd r[VLEN], by = vload(scale + a), from = vload(shift + a);                                   \
-            _Pragma("GCC unroll 8") for (int b = 0; b < VLEN; b++)                                        \
-                r[b] = (LOAD(rows + (i + b) * n_features + a) - from) * by;                               \
+            _Pragma("GCC unroll 8") for (int c = 0; c < VLEN; c++)                                        \
+                r[c] = (LOAD(rows + (i + c) * n_features + a) - from) * by;                               \
             transpose(r);                                                                                 \
-            _Pragma("GCC unroll 8") for (int b = 0; b < VLEN; b++) vstore(design + (a + b) * TILE_STRIDE + i, r[b]); \
+            _Pragma("GCC unroll 8") for (int c = 0; c < VLEN; c++) vstore(design + (a + c) * TILE_STRIDE + i, r[c]); \
         }                                                                                                 \
     }                                                                                                     \
     for (ptrdiff_t a = 0; a < n_features; a++) {                                                          \
@@ -75,7 +82,7 @@ static inline __attribute__((always_inline)) void transpose(vd r[VLEN]) {
 
 #define pack_f64 MF_NAME(pack_f64)
 static void pack_f64(const double *restrict rows, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
-                     const double *restrict shift, const double *restrict scale, double *restrict design, int ask) {
+                     const double *restrict shift, const double *restrict scale, double *restrict design, upcoming *next) {
 #define LOAD vload
     PACK_BODY
 #undef LOAD
@@ -83,7 +90,7 @@ static void pack_f64(const double *restrict rows, ptrdiff_t n_rows, ptrdiff_t pa
 
 #define pack_f32 MF_NAME(pack_f32)
 static void pack_f32(const float *restrict rows, ptrdiff_t n_rows, ptrdiff_t padded, ptrdiff_t n_features,
-                     const double *restrict shift, const double *restrict scale, double *restrict design, int ask) {
+                     const double *restrict shift, const double *restrict scale, double *restrict design, upcoming *next) {
 #define LOAD vload_f32
     PACK_BODY
 #undef LOAD
@@ -106,7 +113,7 @@ static inline __attribute__((always_inline)) void predictors_tile(const double *
         for (int j = 0; j < n_out; j++) sum[j] = vset(0.0);
         for (ptrdiff_t a = 0; a < n_columns; a++) {
             vd x = vload(design + a * TILE_STRIDE + i);
-            if (next) __builtin_prefetch(next + (i * n_columns + a * VLEN) * sizeof(double), 0, 2);
+            if (next) __builtin_prefetch(next + (i * n_columns + a * VLEN) * sizeof(double));
 #pragma GCC unroll 4
             for (int j = 0; j < n_out; j++) sum[j] += coef[j * n_columns + a] * x;
         }
