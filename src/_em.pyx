@@ -74,6 +74,26 @@ cdef extern from "em_problem.h" nogil:
 cdef extern from "solve.h" nogil:
     int solve_symmetric(const double *matrix, const double *right, double *x, double *upper, double *size,
                         Py_ssize_t p, double dependent) noexcept
+    double dot(const double *one, const double *other, Py_ssize_t n) noexcept
+
+cdef extern from "quasi_newton.h" nogil:
+    const Py_ssize_t QUASI_PAIRS
+    const double QUASI_RIDGE, QUASI_CURVED, QUASI_WIDEST
+    ctypedef struct quasi_newton:
+        Py_ssize_t size, n_pairs
+        bint has_metric
+        double *place
+        double *slope
+        double *last_slope
+        double *move
+        double *scale
+    Py_ssize_t quasi_memory_size(Py_ssize_t k, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n_own) noexcept
+    quasi_newton quasi_over(double *memory, Py_ssize_t k, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n_own) noexcept
+    void quasi_forget_steps(quasi_newton *quasi) noexcept
+    void quasi_forget(quasi_newton *quasi) noexcept
+    void quasi_take_metric(quasi_newton *quasi, const double *blocks, const double *units, const double *last) noexcept
+    void quasi_take(quasi_newton *quasi) noexcept
+    void quasi_direction(quasi_newton *quasi) noexcept
 
 EXPERT_GRAM, GATE_GRAM, INFORMATION = WANT_EXPERT_GRAM, WANT_GATE_GRAM, WANT_INFORMATION
 ENTROPY, MAJORISED, SINGLE = WANT_ENTROPY, WANT_MAJORISED, WANT_SINGLE
@@ -252,13 +272,12 @@ cdef double LEAST_SHARE = 1e-12
 cdef double MUCH_SHORTENED = 0.1
 HALVINGS, TINY_NOISE, NO_ROWS, SHORTENED = MOST_HALVINGS, LEAST_NOISE, LEAST_SHARE, MUCH_SHORTENED
 
-# Rules of quasi-Newton steps that pace and quasi_newton share; said there.
+# Rules of quasi-Newton steps that pace shares, said there; and those of quasi_newton.h, for quasi_newton.
 cdef double NEAR_ENOUGH = 1e-2
 cdef double SLOW_RATE = 0.7
-cdef int METRIC_STEPS = 10, EM_STEPS_AFTER = 4, QUASI_TRIES = 4, MOST_PAIRS = 8
-cdef double RIDGE_PART = 1e-9, LEAST_CURVED = 1e-8, WIDEST_STEP = 20.0
+cdef int METRIC_STEPS = 10, EM_STEPS_AFTER = 4, QUASI_TRIES = 4
 NEAR, SLOW, METRIC_SERVES, PATIENCE = NEAR_ENOUGH, SLOW_RATE, METRIC_STEPS, EM_STEPS_AFTER
-QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, MOST_PAIRS, RIDGE_PART, LEAST_CURVED, WIDEST_STEP
+QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, QUASI_PAIRS, QUASI_RIDGE, QUASI_CURVED, QUASI_WIDEST
 
 # em._gate_move's
 cdef double WIDEST_GATE_STEP = 20.0, MOST_UNANSWERED = 0.01
@@ -267,22 +286,6 @@ GATE_STEP, UNANSWERED = WIDEST_GATE_STEP, MOST_UNANSWERED
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
     double barrier, gate_limit, dependent
-
-# quasi_newton.QuasiNewton, over memory of the caller's: (experts, gate, log noise_std) are `size` numbers.
-ctypedef struct quasi_memory:
-    Py_ssize_t size, n_pairs
-    bint has_last, has_metric
-    double length
-    double *steps        # (MOST_PAIRS + 1, size), oldest first; the last is for one that is weighed
-    double *changes
-    double *curved       # (MOST_PAIRS + 1,)
-    double *last_place   # (size,)
-    double *last_slope
-    double *slope
-    double *move
-    double *place
-    double *factors      # of the metric: (k, p, p), (m, m), lower triangles
-    double *scale        # (size,): roots of its diagonal; of the noise, the curvature itself
 
 
 def em_climb(
@@ -303,7 +306,7 @@ def em_climb(
     double barrier,
     double gate_limit,
     Py_ssize_t gate_serves,                # iterations that one curvature of the gate serves
-    bint quasi_newton,                     # whether quasi-Newton steps may be made; not of experts with kinks
+    bint quasi_steps,                      # whether quasi-Newton steps may be made; not of experts with kinks
     double dependent,                      # of a solve, as in solve.h
     double goal,                           # gain, and promised gain, that end it
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
@@ -311,7 +314,7 @@ def em_climb(
     double[:, ::1] sums,                   # OUT, WORK (2, size of the layout): of the last pass; Grams may be zeros
     double[::1] systems,                   # WORK 3 m m + 2 m, with m the largest system: p, or q (n_experts - 1);
                                            #      holds the gate's curvature from one iteration to the next
-    double[::1] memory,                    # WORK (memory_size(...),) if quasi_newton
+    double[::1] memory,                    # WORK (memory_size(...),) if quasi_steps
     double[::1] work,                      # WORK (work_size(...),)
     int n_threads,
 ):
@@ -330,7 +333,7 @@ def em_climb(
     cdef em_problem lightest = s    # for the gradient alone
     light.want, lightest.want = WANT_EXPERT_GRAM, 0
     cdef em_problem *asked
-    cdef quasi_memory quasi
+    cdef quasi_newton quasi
     cdef bint by_quasi = False
     cdef int metric_steps_left = 0, n_tries
     cdef Py_ssize_t no_quasi_until = 0, quasi_patience = EM_STEPS_AFTER, n_gains = 0
@@ -349,8 +352,8 @@ def em_climb(
     cdef double *there = &sums[1, 0]
     cdef double value, proposed = 0.0, promise, fraction, least, slack
     cdef int ended = CLIMB_LAST
-    if quasi_newton:
-        quasi = _memory(&o, &rules, n_experts, &memory[0])
+    if quasi_steps:
+        quasi = quasi_over(&memory[0], n_experts, o.p, (n_experts - 1) * o.q, _n_noises(&rules, n_experts))
     with nogil:
         value = _value(&s, &o, &rules, at, here, &work[0], n_threads)
         history[0] = value
@@ -386,7 +389,7 @@ def em_climb(
             else:
                 if by_quasi:   # EM for a while, longer each time
                     by_quasi, again, n_gains = False, True, 0
-                    quasi.n_pairs, quasi.has_last, quasi.has_metric, quasi.length = 0, False, False, 1.0
+                    quasi_forget(&quasi)
                     no_quasi_until, quasi_patience = iteration + quasi_patience, 2 * quasi_patience
                 else:   # a gain at no length: next the gate's curvature of this place, then the bound
                     if fresh and (majorised or not has_kinks):
@@ -410,12 +413,12 @@ def em_climb(
                 if by_quasi:
                     metric_steps_left -= 1
                     _take(&quasi, &s, &o, &rules, at, here)
-                elif (quasi_newton and iteration >= no_quasi_until and n_gains > 1
+                elif (quasi_steps and iteration >= no_quasi_until and n_gains > 1
                       and last_gain < NEAR_ENOUGH * here[o.total] and gain > SLOW_RATE * last_gain):
                     _take(&quasi, &s, &o, &rules, at, here)
                     by_quasi = quasi.n_pairs > 0
-                elif quasi_newton:
-                    quasi.n_pairs, quasi.has_last = 0, False
+                elif quasi_steps:
+                    quasi_forget_steps(&quasi)
             if majorise:
                 majorised = True
                 s.want, light.want = s.want | WANT_MAJORISED, light.want | WANT_MAJORISED
@@ -505,7 +508,7 @@ cdef void _gate_move(const double *matrix, const double *gradient, const double 
         allowed = max(allowed, fabs(gate[a]))
         squares += slope[a] * slope[a]
     solve_symmetric(own, slope, move, upper, scale, m, rules.dependent)
-    gain = _dot(move, slope, m)
+    gain = dot(move, slope, m)
     for a in range(m):
         left = slope[a]
         for b in range(m):
@@ -569,26 +572,16 @@ cdef void _place_gate(const double *gate, const double *move, double fraction, d
         there[i] = copysign(limit, move[i]) if i == first else min(max(there[i], -limit), limit)
 
 
-# ---- quasi-Newton steps: quasi_newton.py says how ----
+# ---- quasi-Newton steps, by quasi_newton.h ----
 
 def memory_size(Py_ssize_t n_experts, Py_ssize_t p, Py_ssize_t q):
     """Doubles of memory for the quasi-Newton steps of `em_climb`."""
-    cdef Py_ssize_t m = (n_experts - 1) * q, size = n_experts * p + m + n_experts
-    return (2 * (MOST_PAIRS + 1) + 6) * size + MOST_PAIRS + 1 + n_experts * p * p + m * m
+    return quasi_memory_size(n_experts, p, (n_experts - 1) * q, n_experts)
 
 
-cdef quasi_memory _memory(const em_layout *o, const climb_rules *rules, Py_ssize_t k, double *memory) noexcept:
-    cdef quasi_memory quasi
-    cdef Py_ssize_t m = (k - 1) * o.q
-    cdef Py_ssize_t size = k * o.p + m + (0 if not rules.moves_noise else 1 if rules.shares_noise else k)
-    quasi.size, quasi.n_pairs, quasi.has_last, quasi.has_metric, quasi.length = size, 0, False, False, 1.0
-    quasi.steps, quasi.changes = memory, memory + (MOST_PAIRS + 1) * size
-    quasi.curved = quasi.changes + (MOST_PAIRS + 1) * size
-    quasi.last_place = quasi.curved + MOST_PAIRS + 1
-    quasi.last_slope, quasi.slope = quasi.last_place + size, quasi.last_place + 2 * size
-    quasi.move, quasi.place = quasi.last_place + 3 * size, quasi.last_place + 4 * size
-    quasi.scale, quasi.factors = quasi.last_place + 5 * size, quasi.last_place + 6 * size
-    return quasi
+cdef Py_ssize_t _n_noises(const climb_rules *rules, Py_ssize_t n_experts) noexcept nogil:
+    """That are estimated."""
+    return 0 if not rules.moves_noise else 1 if rules.shares_noise else n_experts
 
 
 cdef void _slope(const em_problem *s, const em_layout *o, const climb_rules *rules, const double *at,
@@ -612,149 +605,49 @@ cdef void _slope(const em_problem *s, const em_layout *o, const climb_rules *rul
         slope[k * p + a] = sums[o.gate_gradient + a]
 
 
-cdef void _factor(const double *block, double unit, double *lower, double *scale, Py_ssize_t n) noexcept nogil:
-    """Cholesky factor of a block times `unit`, in units of its diagonal; one, if it is singular for all the ridge."""
-    cdef Py_ssize_t a, b, c
-    cdef double entry
-    for a in range(n):
-        entry = unit * block[a * n + a]
-        scale[a] = sqrt(entry) if entry > 0.0 else 1.0
-    for a in range(n):
-        for b in range(a + 1):
-            entry = 1.0 + RIDGE_PART if a == b else unit * block[a * n + b] / (scale[a] * scale[b])
-            for c in range(b):
-                entry -= lower[a * n + c] * lower[b * n + c]
-            if a > b:
-                lower[a * n + b] = entry / lower[b * n + b]
-            elif entry > 0.0:
-                lower[a * n + a] = sqrt(entry)
-            else:
-                for c in range(n * n):
-                    lower[c] = 1.0 if c % (n + 1) == 0 else 0.0
-                return
-
-
-cdef void _substitute(const double *lower, const double *scale, double *x, Py_ssize_t n) noexcept nogil:
-    """x becomes the solution for the right side x."""
-    cdef Py_ssize_t a, b
-    for a in range(n):
-        x[a] /= scale[a]
-        for b in range(a):
-            x[a] -= lower[a * n + b] * x[b]
-        x[a] /= lower[a * n + a]
-    for a in range(n - 1, -1, -1):
-        x[a] /= lower[a * n + a]
-        for b in range(a):
-            x[b] -= lower[a * n + b] * x[a]
-        x[a] /= scale[a]
-
-
-cdef void _take_metric(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+cdef void _take_metric(quasi_newton *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
                        const double *at, const double *sums, bint fresh, double *systems) noexcept nogil:
-    """EM's curvature: of the experts here, of the gate here if fresh, else the one that `systems` holds."""
-    cdef Py_ssize_t k = s.n_experts, p = o.p, m = (k - 1) * o.q, j
-    cdef const double *noise_std = at + k * p + m
-    cdef double *of_noise = quasi.scale + k * p + m
+    """quasi_newton.Metric: of the experts here, of the gate here if fresh, else the one that `systems` holds."""
+    cdef Py_ssize_t k = s.n_experts, m = (k - 1) * o.q, j
+    cdef const double *noise_std = at + k * o.p + m
+    cdef double *of_noise = quasi.scale + k * o.p + m
     if fresh and m:
         _gate_matrix(s, o, sums, systems)
     for j in range(k):
-        _factor(sums + o.expert_gram + j * p * p, 1.0 / (noise_std[j] * noise_std[j]), quasi.factors + j * p * p,
-                quasi.scale + j * p, p)
-        if rules.moves_noise and not rules.shares_noise:
-            of_noise[j] = 2.0 * max(sums[o.weight + j], 1e-9 * sums[o.total])
-    if rules.shares_noise and rules.moves_noise:
-        of_noise[0] = 2.0 * sums[o.total]
-    _factor(systems, 1.0, quasi.factors + k * p * p, quasi.scale + k * p, m)
-    quasi.has_metric = True
+        quasi.move[j] = 1.0 / (noise_std[j] * noise_std[j])
+    quasi_take_metric(quasi, sums + o.expert_gram, quasi.move, systems)
+    for j in range(_n_noises(rules, k)):
+        of_noise[j] = 2.0 * (sums[o.total] if rules.shares_noise else max(sums[o.weight + j], 1e-9 * sums[o.total]))
 
 
-cdef void _metric_solve(const quasi_memory *quasi, Py_ssize_t k, Py_ssize_t p, Py_ssize_t m, double *x) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(k):
-        _substitute(quasi.factors + j * p * p, quasi.scale + j * p, x + j * p, p)
-    _substitute(quasi.factors + k * p * p, quasi.scale + k * p, x + k * p, m)
-    for j in range(k * p + m, quasi.size):
-        x[j] /= quasi.scale[j]
-
-
-cdef double _dot(const double *one, const double *other, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef double total = 0.0
-    for i in range(n):
-        total += one[i] * other[i]
-    return total
-
-
-cdef void _take(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+cdef void _take(quasi_newton *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
                 const double *at, const double *sums) noexcept nogil:
-    """QuasiNewton.take."""
-    cdef Py_ssize_t k = s.n_experts, m = (k - 1) * o.q, first_noise = k * o.p + m, size = quasi.size, i
-    cdef double *step
-    cdef double *change
-    cdef double curved
+    """The place that was reached, in the order of information.flat, and the gradient there."""
+    cdef Py_ssize_t first_noise = s.n_experts * o.p + (s.n_experts - 1) * o.q, i
     _slope(s, o, rules, at, sums, quasi.slope)
-    for i in range(size):
+    for i in range(quasi.size):
         quasi.place[i] = at[i] if i < first_noise else log(at[i])
-    if quasi.has_last:
-        step, change = quasi.steps + quasi.n_pairs * size, quasi.changes + quasi.n_pairs * size
-        for i in range(size):
-            step[i] = quasi.place[i] - quasi.last_place[i]
-            change[i] = quasi.last_slope[i] - quasi.slope[i]
-        curved = _dot(step, change, size)
-        if curved > LEAST_CURVED * fabs(_dot(step, quasi.slope, size)):
-            quasi.curved[quasi.n_pairs] = curved
-            if quasi.n_pairs < MOST_PAIRS:
-                quasi.n_pairs += 1
-            else:   # the oldest goes
-                for i in range(MOST_PAIRS * size):
-                    quasi.steps[i], quasi.changes[i] = quasi.steps[i + size], quasi.changes[i + size]
-                for i in range(MOST_PAIRS):
-                    quasi.curved[i] = quasi.curved[i + 1]
-                change -= size
-            if quasi.has_metric:
-                for i in range(size):
-                    quasi.move[i] = change[i]
-                _metric_solve(quasi, k, o.p, m, quasi.move)
-                quasi.length = min(max(curved / _dot(change, quasi.move, size), 1.0), WIDEST_STEP)
-    for i in range(size):
-        quasi.last_place[i], quasi.last_slope[i] = quasi.place[i], quasi.slope[i]
-    quasi.has_last = True
+    quasi_take(quasi)
 
 
-cdef double _direction(quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+cdef double _direction(quasi_newton *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
                        const double *at) noexcept nogil:
-    """QuasiNewton.direction of the slope at the last place taken, into `move`; returns its gain to first order.
+    """The move from the last place taken; returns its gain to first order.
 
     Pressed gate coefficients are left out of `slope` and `move`, as in em._step_along; `last_slope` has all.
     """
-    cdef Py_ssize_t size = quasi.size, m = (s.n_experts - 1) * o.q, i, pair
-    cdef double shares[16]   # MOST_PAIRS and more
-    cdef double share
-    cdef Py_ssize_t n_expert = s.n_experts * o.p
-    for i in range(n_expert, n_expert + m):
+    cdef Py_ssize_t n_expert = s.n_experts * o.p, first_noise = n_expert + (s.n_experts - 1) * o.q, i
+    for i in range(n_expert, first_noise):
         if _is_pressed(at[i], quasi.last_slope[i], rules):
             quasi.slope[i] = 0.0
-    for i in range(size):
-        quasi.move[i] = quasi.slope[i]
-    for pair in range(quasi.n_pairs - 1, -1, -1):
-        share = _dot(quasi.steps + pair * size, quasi.move, size) / quasi.curved[pair]
-        shares[pair] = share
-        for i in range(size):
-            quasi.move[i] -= share * quasi.changes[pair * size + i]
-    _metric_solve(quasi, s.n_experts, o.p, m, quasi.move)
-    for i in range(size):
-        quasi.move[i] *= quasi.length
-    for pair in range(quasi.n_pairs):
-        share = shares[pair] - _dot(quasi.changes + pair * size, quasi.move, size) / quasi.curved[pair]
-        for i in range(size):
-            quasi.move[i] += share * quasi.steps[pair * size + i]
-    for i in range(n_expert, n_expert + m):
+    quasi_direction(quasi)
+    for i in range(n_expert, first_noise):
         if _is_pressed(at[i], quasi.last_slope[i], rules):
             quasi.move[i] = 0.0
-    return _dot(quasi.move, quasi.slope, size)
+    return dot(quasi.move, quasi.slope, quasi.size)
 
 
-cdef void _place_along(const quasi_memory *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
+cdef void _place_along(const quasi_newton *quasi, const em_problem *s, const em_layout *o, const climb_rules *rules,
                        const double *at, double fraction, double *there) noexcept nogil:
     """A fraction of the move, the gate within its limit, the noise e-fold at most: information.moved."""
     cdef Py_ssize_t n_expert = s.n_experts * o.p, first_noise = n_expert + (s.n_experts - 1) * o.q, i, of_move

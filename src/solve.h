@@ -1,4 +1,4 @@
-/* One small symmetric system by Cholesky, where a call into LAPACK would cost more than the work.
+/* An inner product, and one small symmetric system by Cholesky, where a call into LAPACK would cost more than the work.
  *
  * Columns are brought to one scale, so that a pivot is the squared sine of the angle between a column and the span of
  * those before it: what tells dependent columns. Such a column is left out, its unknown zero: the others span what it
@@ -10,6 +10,12 @@
 
 #include <math.h>
 #include <stddef.h>
+
+static inline double dot(const double *one, const double *other, ptrdiff_t n) {
+    double total = 0.0;
+    for (ptrdiff_t i = 0; i < n; i++) total += one[i] * other[i];
+    return total;
+}
 
 #define SOLVE_VANISHING 1e-30 /* of the largest diagonal entry: a column without curvature, as of a gate that separates */
 
