@@ -143,6 +143,11 @@ class Design:
         """The experts' design, (n_samples, p), as a matrix; for starts, on few rows."""
         return _matrix(self.rows.X, self.standard, self.fit_intercept)
 
+    @property
+    def features(self) -> FloatArray:
+        """`expert_matrix` without its intercept, (n_samples, n_features)."""
+        return self.expert_matrix[:, int(self.fit_intercept) :]
+
     @cached_property
     def gate_matrix(self) -> FloatArray:
         """The gate's design, (n_samples, q), as a matrix; for starts, on few rows."""

@@ -280,9 +280,7 @@ def _next_step(
     pace.take_curvature(factored(current.sums, current.parameters, objective))
     if pace.curvature is None:
         return current, None
-    step = _newton_step(current, objective, pace)
-    step.lengthens = not pace.curvature.definite
-    return current, step
+    return current, _newton_step(current, objective, pace, lengthens=not pace.curvature.definite)
 
 
 def _em_step(
@@ -392,13 +390,15 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
     return 0.5 * float(np.sum(weight * (u - 1.0 - np.log(u))))
 
 
-def _newton_step(current: Outcome, objective: Objective, pace: Pace) -> _Step:
+def _newton_step(current: Outcome, objective: Objective, pace: Pace, lengthens: bool = False) -> _Step:
     """By the curvature that `pace` has, corrected by the steps that were made with it."""
     pace.take_place(current.sums, current.parameters)
-    return _step_along(current, objective, pace.chord, _NEWTON_TRIES)
+    return _step_along(current, objective, pace.chord, _NEWTON_TRIES, lengthens)
 
 
-def _step_along(current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int) -> _Step:
+def _step_along(
+    current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int, lengthens: bool = False
+) -> _Step:
     """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit."""
     parameters = current.parameters
     slope = gradient(current.sums, parameters, objective)
@@ -414,7 +414,7 @@ def _step_along(current: Outcome, objective: Objective, quasi: QuasiNewton, n_tr
         there = moved(parameters, objective, move)
         return replace(there, gate=_moved_gate(parameters.gate, move[of_gate].reshape(parameters.gate.shape)))
 
-    return _Step(at, 0.5 * float(direction @ slope), n_tries)
+    return _Step(at, 0.5 * float(direction @ slope), n_tries, lengthens)
 
 
 def _line_search(

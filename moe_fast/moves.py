@@ -205,7 +205,7 @@ def _worst_first(design: Design, parameters: Parameters) -> Labels:
 
 
 def _along_random(design: Design, rows: Labels, rng: np.random.Generator) -> FloatArray:
-    x = design.expert_matrix[rows, int(design.fit_intercept) :]
+    x = design.features[rows]
     return x @ rng.standard_normal(x.shape[1])
 
 

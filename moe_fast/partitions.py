@@ -37,14 +37,13 @@ _SMALLEST_NOISE = 1e-3      # of the overall residual: where a start's own resid
 def kmeans(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
     """Clusters of (x, y), all columns on one scale."""
     mean, std = design.rows.target_moments
-    x = design.expert_matrix[:, int(design.fit_intercept) :]
-    points = np.column_stack([x, (design.rows.y - mean) / std])
+    points = np.column_stack([design.features, (design.rows.y - mean) / std])
     return _clusters(points, n_experts, rng)
 
 
 def segments(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
     """Slices along a direction of x: half of the time that of a feature, if it has values enough, else any."""
-    x = design.expert_matrix[:, int(design.fit_intercept) :]
+    x = design.features
     n_features = x.shape[1]
     if rng.random() < 0.5:
         labels = _slices(x[:, rng.integers(n_features)], n_experts, rng)
@@ -60,8 +59,7 @@ def segments_of_y(design: Design, n_experts: int, rng: np.random.Generator) -> L
 
 def kmeans_of_x(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
     """Clusters of x."""
-    x = design.expert_matrix[:, int(design.fit_intercept) :]
-    return _clusters(x, n_experts, rng)
+    return _clusters(design.features, n_experts, rng)
 
 
 def tree(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
@@ -88,7 +86,7 @@ def _best_split(design: Design, rows: Labels, rng: np.random.Generator) -> tuple
     Gram matrices are summed once for each slice between two cuts; those of the two sides of a cut are sums of these.
     """
     D = design.expert_matrix[rows]
-    x, with_y = D[:, int(design.fit_intercept) :], np.column_stack([D, design.rows.y[rows]])
+    x, with_y = design.features[rows], np.column_stack([D, design.rows.y[rows]])
     n_rows, p = D.shape
     best = (math.inf, rows[:0])
     if n_rows < 2 * (p + 2) or x.shape[1] == 0:
@@ -255,6 +253,6 @@ def _clusters(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> 
 def neighbours(design: Design, anchors: Labels, n_near: int) -> Labels:
     """The rows nearest to each anchor in (x, y), (n_anchors, n_near)."""
     mean, std = design.rows.target_moments
-    points = np.column_stack([design.expert_matrix[:, int(design.fit_intercept) :], (design.rows.y - mean) / std])
+    points = np.column_stack([design.features, (design.rows.y - mean) / std])
     distance = np.sum(points**2, axis=1) - 2.0 * points[anchors] @ points.T   # squared, but for the anchor's own part
     return np.argpartition(distance, n_near - 1, axis=1)[:, :n_near]

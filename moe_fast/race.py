@@ -328,8 +328,11 @@ class _Field:
 
         On a sample three are enough if moments vouch for that best; and none of the others may be better on more rows.
         """
+        if enough is None:
+            return False
         n_drawn = len(self.starts) - self.n_enlarged
-        if enough is None or n_drawn < (_KINDS_IF_VOUCHED if self.is_sample else enough[0]):
+        may_be_vouched_for = self.is_sample and self.moved < _VOUCHED
+        if n_drawn < (_KINDS_IF_VOUCHED if may_be_vouched_for else enough[0]):
             return False
         best, found, others = self.sides()
         if len(found) < enough[1] * len(self.starts) or (n_drawn < enough[0] and not self.is_vouched_for(found)):

@@ -33,6 +33,10 @@ TRANSFORMS = ("cubic", "least_variance", "robust")
 # The k-th eigenvalue of T2 must stand this much clear of the largest of the rest, which are noise about zero.
 _CLEAR = 1.5
 _SMALLEST_EIGENVALUE = 0.1   # of the largest, of the whitened tensor
+# A column whose mean and standard deviation are further than this from 0 and 1, beyond chance, is not N(0, 1).
+_FAR_MEAN, _FAR_STD = 0.5, 2.0
+_STANDARD_ROWS = 1 << 14   # that tell it
+_LARGEST_STANDARD = 1e20   # of a column that is taken as N(0, 1): its powers in the moments are numbers yet
 _SMALLEST_NOISE = 1e-3   # of the standard deviation of y, where the estimate comes out at zero or below
 
 
@@ -129,16 +133,17 @@ def fit_spectral(
     Raises
     ------
     ValueError
-        If n_features < n_experts, the activation has no label transform, or an argument is bad; with transforms from a
-        table also if the noise is more than about 100 times what g varies by, and with robust ones if y is the same in
-        nearly all rows.
+        If n_features < n_experts, the activation has no label transform, or an argument is bad; if X is taken as
+        standard normal and is beyond 1e20; with transforms from a table also if the noise is more than about 100 times
+        what g varies by, and with robust ones if y is the same in nearly all rows.
     TypeError
         If an argument is of the wrong kind.
 
     Warns
     -----
     UserWarning
-        If T2 has no n_experts clear eigenvalues: too few rows, or fewer experts.
+        If T2 has no n_experts clear eigenvalues: too few rows, or fewer experts. If X is taken as standard normal and a
+        column has another mean or standard deviation.
 
     Notes
     -----
@@ -174,6 +179,8 @@ def fit_spectral(
     transforms = check_choice(transforms, "transforms", TRANSFORMS)
     rng = check_random_state(random_state)
     law = check_inputs(inputs, rows.X, rows.weight, rng)
+    if isinstance(inputs, str) and inputs == "standard_normal":
+        _check_standard(rows)
     result = spectral(
         rows, n_experts, activation, Score.of(law, rows), rng,
         noise_std=noise_std, norms="unit" if unit_norm else "free", n_restarts=n_restarts, n_power_iter=n_power_iter,
@@ -188,6 +195,25 @@ def fit_spectral(
             stacklevel=3,
         )
     return result
+
+
+def _check_standard(rows: Rows) -> None:
+    """Warn if X, taken as standard normal, has a column of another scale or place; refuse one whose powers overflow."""
+    some = rows.take(slice(None, None, -(-rows.n_samples // _STANDARD_ROWS)))
+    mean, std = some.column_moments()
+    chance = 4.0 / math.sqrt(some.n_samples)
+    widest = _FAR_STD * (1.0 + chance)
+    far = (np.abs(mean) > _FAR_MEAN + chance) | (std > widest) | (std < 1.0 / widest)
+    if not far.any():
+        return
+    column = int(np.argmax(far))
+    found = (
+        f"inputs='standard_normal' takes X as N(0, I), but its column {column} (they count from 0) has mean "
+        f"{mean[column]:.3g} and standard deviation {std[column]:.3g}: use inputs='gaussian', which takes both from X"
+    )
+    if max(np.abs(mean).max(), std.max()) > _LARGEST_STANDARD:
+        raise ValueError(found)
+    warnings.warn(found, stacklevel=4)
 
 
 def spectral(

@@ -1,6 +1,7 @@
 """Does `fit_spectral` find the experts without knowing the gate, under the laws of x it is made for?"""
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -241,7 +242,8 @@ def test_unknown_gaussian_inputs_are_estimated():
     assert squared_error(found.coef @ root, sim.model.coef) < 0.02
     np.testing.assert_allclose(found.intercept, -found.coef @ X.mean(axis=0), rtol=1e-6, atol=1e-9)
     # The theory's own law does not hold here: taken for standard normal, the experts are lost.
-    lost = mf.fit_spectral(sim.X @ root, sim.y, 2, random_state=0)
+    with pytest.warns(UserWarning, match=r"standard deviation 2\.\d+: use inputs='gaussian'"):
+        lost = mf.fit_spectral(sim.X @ root, sim.y, 2, random_state=0)
     assert squared_error(lost.coef @ root, sim.model.coef) > 0.2
 
 
@@ -335,6 +337,35 @@ def test_too_few_rows_are_warned_of_with_the_eigenvalues():
     assert np.isfinite(found.noise_std)
     with pytest.warns(mf.ConvergenceWarning, match="fewer rows than it has parameters for"):   # 60 for 3 x 21 + 1
         mf.fit_em(sim.X, sim.y, 3, init=found.model, noise="shared", max_iter=3, callback=lambda s: s.iteration == 3)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(3.0, 0.0), (0.3, 0.0), (1.0, -1.0), (1.0, 1.0)])
+def test_inputs_that_are_not_standard_normal_are_warned_of(scale, shift):
+    """Kills: a bound on one side alone, a mean whose sign counts, the first column named for another."""
+    sim = mf.make_moe(3000, 5, 2, random_state=0)
+    X = sim.X.copy()
+    X[:, 2] = scale * X[:, 2] + shift
+    with pytest.warns(UserWarning, match=r"takes X as N\(0, I\), but its column 2 .*use inputs='gaussian'") as warned:
+        mf.fit_spectral(X, sim.y, 2, random_state=0)
+    assert warned[0].filename == __file__
+    mf.fit_spectral(X, sim.y, 2, inputs="gaussian", random_state=0)
+
+
+def test_few_standard_normal_rows_are_not_warned_of():
+    """Kills: bounds without chance."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        for seed in range(40):
+            sim = mf.make_moe(6, 2, 1, random_state=seed)
+            mf.fit_spectral(sim.X, sim.y, 1, random_state=0)
+    assert not any("standard_normal" in str(warning.message) for warning in given)
+
+
+def test_columns_whose_moments_overflow_are_refused_by_name():
+    sim = mf.make_moe(500, 4, 2, random_state=0)
+    with pytest.raises(ValueError, match=r"but its column 0 .* standard deviation .*e\+30: use inputs='gaussian'"):
+        mf.fit_spectral(1e30 * sim.X, sim.y, 2, random_state=0)
+    assert np.isfinite(mf.fit_spectral(1e30 * sim.X, sim.y, 2, inputs="gaussian", random_state=0).coef).all()
 
 
 def test_an_expert_too_many_is_warned_of():
