@@ -89,7 +89,7 @@ def em_climb(
     barrier: float,
     gate_limit: float,
     gate_serves: int,
-    quasi_newton: bool,
+    quasi_steps: bool,
     dependent: float,
     goal: float,
     rounding: float,
