@@ -570,6 +570,7 @@ class Task:
                 f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
             )
         parameters = outcome.parameters
+        at_limit = bool((np.abs(parameters.gate) >= GATE_LIMIT).any())
         of_experts, of_gate = self.dependences
         expert = of_experts.without(parameters.expert) if self.move_experts else parameters.expert
         outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))
@@ -582,8 +583,11 @@ class Task:
         order = model.documented_order(sums.gate_weight / weight)
         where = np.argsort(order)
         separated = separated_experts(outcome.parameters, sums) if steep else ()
+        # Held by the limit for want of digits: the gate of columns that nearly depend on each other may be as steep.
+        held_back = at_limit and not separated
+        outcome.converged = outcome.converged and not held_back
         if not self.quiet:
-            self.warn(outcome, collapsed, where)
+            self.warn(outcome, collapsed, where, held_back)
         k = self.n_experts
         n_parameters = (k - 1) * (design.n_gate_columns - len(of_gate))
         if self.move_experts:
@@ -615,7 +619,7 @@ class Task:
             experts_held=not self.move_experts,
         )
 
-    def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp]) -> None:
+    def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp], held_back: bool) -> None:
         def named(experts: list[int]) -> str:   # counted from 1, in the documented order
             return ", ".join(str(number) for number in np.sort(where[experts] + 1))
 
@@ -633,7 +637,14 @@ class Task:
                 f"exactly: the data may not support n_experts = {self.n_experts}; try fewer, or select_n_experts",
                 ConvergenceWarning, stacklevel=6,
             )
-        if not outcome.converged and not self.stopped:
+        if held_back:
+            warnings.warn(
+                f"a gate coefficient came to {GATE_LIMIT:g} per standard deviation, where it is stopped, and the gate does "
+                f"not separate: columns nearly depend on each other, as powers of a year do. Subtract an offset from "
+                f"the column that they are made of",
+                ConvergenceWarning, stacklevel=6,
+            )
+        elif not outcome.converged and not self.stopped:
             if outcome.n_iter >= self.max_iter:
                 advice = f"raise max_iter (now {self.max_iter}), or tol"
             elif self.deadline < np.inf:

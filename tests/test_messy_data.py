@@ -300,3 +300,20 @@ def test_y_out_of_range_in_a_row_of_no_weight(sim):
     weight = np.r_[0.0, np.ones(N_SAMPLES - 1)]
     y = np.r_[1e300, sim.y[1:]]
     assert mf.fit_em(sim.X, y, 2, sample_weight=weight, init="kmeans", random_state=0).converged
+
+
+def test_a_gate_that_the_limit_holds_back_is_said():
+    """Powers of a year need log odds that the limit does not let them have. Kills: `converged` all the same; a word where
+    the gate separates, and where it needs no more."""
+    rng = np.random.default_rng(3)
+    year = rng.integers(1950, 2021, 1500).astype(float)
+    c = year - 1985.0
+    first = rng.random(1500) < 1.0 / (1.0 + np.exp(-(c / 10.0 - (c / 20.0) ** 3)))
+    y = np.where(first, 1.0 + 0.02 * c, -1.0 - 0.02 * c + 0.001 * c**2) + 0.5 * rng.standard_normal(1500)
+    centred = mf.fit(np.stack([c, c**2, c**3], axis=1), y, 2, random_state=0)
+    assert centred.converged
+    with pytest.warns(mf.ConvergenceWarning, match="came to 10000 per standard deviation.*Subtract an offset"):
+        raw = mf.fit(np.stack([year, year**2, year**3], axis=1), y, 2, random_state=0)
+    assert raw.log_likelihood < centred.log_likelihood - 1.0
+    assert not raw.converged
+    assert not raw.separated
