@@ -303,8 +303,10 @@ def test_y_out_of_range_in_a_row_of_no_weight(sim):
 
 
 def test_a_gate_that_the_limit_holds_back_is_said():
-    """Powers of a year need log odds that the limit does not let them have. Kills: `converged` all the same; a word where
-    the gate separates, and where it needs no more."""
+    """Powers of a year need coefficients that the limit does not let them have.
+
+    Kills: `converged` all the same; a word where the gate needs no more.
+    """
     rng = np.random.default_rng(3)
     year = rng.integers(1950, 2021, 1500).astype(float)
     c = year - 1985.0
