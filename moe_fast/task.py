@@ -640,8 +640,8 @@ class Task:
         if held_back:
             warnings.warn(
                 f"a gate coefficient came to {GATE_LIMIT:g} per standard deviation, where it is stopped, and the gate "
-                f"does not separate: columns nearly depend on each other, as powers of a year do. Subtract an offset from "
-                f"the column that they are made of",
+                f"does not separate: columns nearly depend on each other, as powers of a year do. Subtract an offset "
+                f"from the column that they are made of",
                 ConvergenceWarning, stacklevel=6,
             )
         elif not outcome.converged and not self.stopped:
