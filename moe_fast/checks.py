@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "check_choice",
+    "check_held_noise",
     "check_integer",
     "check_matrix",
     "check_positive",
@@ -36,6 +37,8 @@ __all__ = [
 _BLOCK_SIZE = 1 << 16   # values looked at together: half a megabyte of float64, which stays in a core's cache
 _N_NAMED = 3            # offending rows, or columns, that a message names
 _LARGEST_TARGET = 1e50      # the variance of y^3 takes sixth powers, which overflow beyond
+_LARGEST_WILD_TARGET = 1e150     # of rows that next to no weight is given: their squares are numbers yet
+_ROUNDING = 1e-16           # of a number, about
 _SMALLEST_SPREAD = 1e-100   # squares of residuals that are much smaller than y vanish below
 
 
@@ -168,14 +171,25 @@ def check_target_varies(y: NDArray[np.float64], sample_weight: NDArray[np.float6
         )
 
 
-def check_target_size(y: NDArray[np.float64]) -> None:
-    """Refuse a target whose powers leave the range of a float64."""
+def check_target_size(y: NDArray[np.float64], *, wild_rows: bool = False) -> None:
+    """Refuse a target whose powers leave the range of a float64; of wild rows only squares are taken."""
     low, high = float(y.min()), float(y.max())
-    largest = max(abs(low), abs(high))
-    if largest > _LARGEST_TARGET:
-        raise ValueError(f"y has values up to {largest:.3g}; wanted at most {_LARGEST_TARGET:g}: scale y down")
+    largest, allowed = max(abs(low), abs(high)), _LARGEST_WILD_TARGET if wild_rows else _LARGEST_TARGET
+    if largest > allowed:
+        raise ValueError(f"y has values up to {largest:.3g}; wanted at most {allowed:g}: scale y down")
     if high - low < _SMALLEST_SPREAD:
         raise ValueError(f"y varies by {high - low:.3g}; wanted at least {_SMALLEST_SPREAD:g}: scale y up")
+
+
+def check_held_noise(noise: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """Refuse a noise, given by the caller, whose ratio to y's values has no digits."""
+    largest = max(abs(float(y.min())), abs(float(y.max())))
+    least = _ROUNDING * largest
+    if noise.max() > _LARGEST_TARGET or noise.min() < least:
+        raise ValueError(
+            f"noise must be at least {least:.3g}, below which the rounding of y is larger, and at most "
+            f"{_LARGEST_TARGET:g}, got {noise.tolist()}"
+        )
 
 
 def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
@@ -240,6 +254,8 @@ def check_random_state(random_state: Any) -> np.random.Generator:
     accepted = (np.random.Generator, np.random.BitGenerator, np.random.SeedSequence)
     if random_state is None or isinstance(random_state, accepted):
         return np.random.default_rng(random_state)
+    if not isinstance(random_state, numbers.Integral) or isinstance(random_state, (bool, np.bool_)):
+        raise TypeError(f"random_state must be None, an integer or a numpy Generator, got {_describe(random_state)}")
     return np.random.default_rng(check_integer(random_state, "random_state", 0))
 
 

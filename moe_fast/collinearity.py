@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,10 +38,14 @@ class Dependence:
     onto : ndarray of shape (p, p), or None
         ``coefficients @ onto`` has zeros for these columns, and gives the same linear predictors; where there are no
         more rows than columns it is the shortest that gives them. None: the coefficients stay.
+    least_own : float
+        The smallest sine of an angle between another column and the span of those before it: one if all are
+        orthogonal, or where there are no more rows than columns.
     """
 
     columns: NDArray[np.intp]
     onto: FloatArray | None
+    least_own: float = 1.0
 
     @classmethod
     def of(cls, gram: FloatArray) -> Dependence:
@@ -54,23 +59,26 @@ class Dependence:
             except np.linalg.LinAlgError:
                 pass
             else:
-                if np.square(np.diagonal(lower)).min(initial=1.0) > _REDUNDANT:
-                    return cls.none()
+                own = np.diagonal(lower).min(initial=1.0)
+                if own**2 > _REDUNDANT:
+                    return cls.none(float(own))
         left = gram.copy()
         redundant = np.zeros(p, bool)
+        least_own = 1.0
         for j in range(p):
             redundant[j] = left[j, j] <= _REDUNDANT * gram[j, j]
             if not redundant[j]:
+                least_own = min(least_own, math.sqrt(left[j, j] / gram[j, j]))
                 rest = slice(j + 1, p)
                 left[rest, rest] -= np.outer(left[rest, j], left[j, rest]) / left[j, j]
         columns, kept = np.flatnonzero(redundant), np.flatnonzero(~redundant)
         onto = np.diag((~redundant).astype(np.float64))
         onto[np.ix_(columns, kept)] = np.linalg.solve(gram[np.ix_(kept, kept)], gram[np.ix_(kept, columns)]).T
-        return cls(columns, onto)
+        return cls(columns, onto, least_own)
 
     @classmethod
-    def none(cls) -> Dependence:
-        return cls(np.empty(0, np.intp), None)
+    def none(cls, least_own: float = 1.0) -> Dependence:
+        return cls(np.empty(0, np.intp), None, least_own)
 
     @classmethod
     def minimum_norm(cls, matrix: FloatArray) -> Dependence:
@@ -93,25 +101,25 @@ def dependences(design: Design) -> tuple[Dependence, Dependence]:
     rows = design.rows
     step = rows.n_samples // max(_ROWS, _ROWS_PER_COLUMN * max(design.n_columns, design.n_gate_columns))
     some = design if step <= 1 else design.on(rows.take(slice(None, None, step)))
-    experts = _dependence(some.expert_matrix)
+    experts = _dependence(some.expert_matrix, some.rows.y)
     if step > 1 and len(experts):
         experts = Dependence.of(_gram_of_all(rows, design.standard, design.fit_intercept))
     if design.Z is None:
         return experts, experts
-    gate = _dependence(some.gate_matrix)
+    gate = _dependence(some.gate_matrix, some.rows.y)
     if step > 1 and len(gate):
         seen = rows if design.Z is rows.X else replace(rows, X=design.Z)
         gate = Dependence.of(_gram_of_all(seen, design.gate_standard, design.gate_intercept))
     return experts, gate
 
 
-def _dependence(matrix: FloatArray) -> Dependence:
+def _dependence(matrix: FloatArray, y: FloatArray) -> Dependence:
     n_rows, p = matrix.shape
     if n_rows <= p:
         return Dependence.minimum_norm(matrix)
     found = Dependence.of(matrix.T @ matrix)
-    # Rows that are there twice say no more than one of double weight.
-    is_short = len(found) > 0 and len(np.unique(matrix, axis=0)) <= p
+    # Rows that are there twice, with one y, say no more than one of double weight.
+    is_short = len(found) > 0 and len(np.unique(np.column_stack([matrix, y]), axis=0)) <= p
     return Dependence.minimum_norm(matrix) if is_short else found
 
 

@@ -261,7 +261,7 @@ class Design:
         n_iter, ended, last, n_passes = _em.em_climb(
             rows.X, self.Z, rows.y, rows.weight, self.standard, self.gate_standard, self.fit_intercept,
             self.gate_intercept, self.activation.code, self.activation.slope, places, k,
-            objective.moves_noise, objective.shares_noise, objective.barrier, limits["gate_limit"], gate_serves,
+            objective.moves_noise, objective.shares_noise, objective.barrier, objective.gate_limit, gate_serves,
             quasi_newton, DEPENDENT, limits["goal"], limits["rounding"], history, sums,
             np.empty(3 * largest * largest + 2 * largest), memory, work, n_threads,
         )

@@ -23,7 +23,7 @@ from .objective import Objective
 from .pace import QUASI_NEWTON_TRIES, Pace, StepKind, gate_serves, has_kinks
 from .quasi_newton import QuasiNewton
 
-__all__ = ["GATE_LIMIT", "Outcome", "State", "climb", "maximise", "overall_line"]
+__all__ = ["Outcome", "State", "climb", "maximise", "overall_line"]
 
 FloatArray = NDArray[np.float64]
 
@@ -41,7 +41,6 @@ _EXACT = 1e-8            # of the root mean square of y: a line that leaves less
 _NO_ROWS = _em.NO_ROWS       # share of the weight below which an expert holds nothing
 _WIDEST_GATE_STEP = _em.GATE_STEP   # most that a gate coefficient moves by in an EM step, or the size of the largest
 _UNANSWERED = _em.UNANSWERED        # part of the gate's promise that a gradient without curvature may have to gain
-GATE_LIMIT = 1e4        # largest gate coefficient in standard units: a gate that separates is stopped there
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def climb(
     while True:
         parameters, values, sums, ended = design.climb(
             parameters, objective, min(max_iter + 1 - len(history), most), serves, quasi_newton,
-            gate_limit=GATE_LIMIT, goal=tol * weight, rounding=_ROUNDING,
+            goal=tol * weight, rounding=_ROUNDING,
         )
         history[-1:] = values.tolist()
         outcome = Outcome(parameters, history[-1], sums.log_likelihood, sums, history, ended == _em.CONVERGED)
@@ -288,10 +287,11 @@ def _em_step(
 ) -> _Step:
     """The M-step: weighted least squares (linear) or Gauss-Newton for the experts, Newton for the gate."""
     parameters, sums = current.parameters, current.sums
-    gate_move = _gate_move(gate_gram, sums.gate_gradient, parameters.gate)
+    limit = objective.gate_limit
+    gate_move = _gate_move(gate_gram, sums.gate_gradient, parameters.gate, limit)
     promise = 0.5 * float(np.sum(gate_move * sums.gate_gradient))
     if not objective.move_experts:
-        return _Step(lambda t: replace(parameters, gate=_moved_gate(parameters.gate, t * gate_move)), promise)
+        return _Step(lambda t: replace(parameters, gate=_moved_gate(parameters.gate, t * gate_move, limit)), promise)
 
     expert_move = solve_normal_equations(sums.expert_gram, sums.expert_gradient)
     explained = np.sum(expert_move * sums.expert_gradient, axis=1)
@@ -309,13 +309,13 @@ def _em_step(
         # The experts' step is exact for linear ones, so only the gate's is ever shortened.
         share = 1.0 if linear else t
         return Parameters(
-            parameters.expert + share * expert_move, _moved_gate(parameters.gate, t * gate_move), noise_std
+            parameters.expert + share * expert_move, _moved_gate(parameters.gate, t * gate_move, limit), noise_std
         )
 
     return _Step(at, promise)
 
 
-def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArray) -> FloatArray:
+def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArray, limit: float) -> FloatArray:
     """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels.
 
     Scaled down so that no coefficient moves by more than 20, or the largest there is: a gate that is a step in the
@@ -328,7 +328,7 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
         return np.zeros_like(gate_gradient)
     curvature = from_lower_blocks(gate_gram, n_rows)
     slope = gate_gradient.flatten()
-    pressed = _pressed(gate, gate_gradient).ravel()
+    pressed = _pressed(gate, gate_gradient, limit).ravel()
     if pressed.any():
         curvature[pressed] = curvature[:, pressed] = slope[pressed] = 0.0
     move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
@@ -344,28 +344,28 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     return move.reshape(n_rows, q)
 
 
-def _moved_gate(gate: FloatArray, move: FloatArray) -> FloatArray:
+def _moved_gate(gate: FloatArray, move: FloatArray, limit: float) -> FloatArray:
     """The gate after a move, which goes no further than where the first coefficient comes to its limit.
 
     Were each cut by itself, those of a steep border would no longer lie on one line, and no length would gain.
     """
     there = gate + move
-    beyond = np.abs(there) > GATE_LIMIT
+    beyond = np.abs(there) > limit
     if not beyond.any():
         return there
-    coming = beyond & (np.abs(gate) < GATE_LIMIT)
+    coming = beyond & (np.abs(gate) < limit)
     if coming.any():
         shares = np.full(gate.shape, np.inf)
-        shares[coming] = (np.copysign(GATE_LIMIT, move[coming]) - gate[coming]) / move[coming]
+        shares[coming] = (np.copysign(limit, move[coming]) - gate[coming]) / move[coming]
         there = gate + shares.min() * move
         first = np.unravel_index(np.argmin(shares), gate.shape)
-        there[first] = math.copysign(GATE_LIMIT, move[first])   # rounding would leave next to no way to go
-    return np.clip(there, -GATE_LIMIT, GATE_LIMIT)
+        there[first] = math.copysign(limit, move[first])   # rounding would leave next to no way to go
+    return np.clip(there, -limit, limit)
 
 
-def _pressed(gate: FloatArray, gate_gradient: FloatArray) -> NDArray[np.bool_]:
+def _pressed(gate: FloatArray, gate_gradient: FloatArray, limit: float) -> NDArray[np.bool_]:
     """Which coefficients are at their limit and would go on, were they let: there the gate separates."""
-    return (np.abs(gate) >= GATE_LIMIT) & (gate * gate_gradient > 0.0)
+    return (np.abs(gate) >= limit) & (gate * gate_gradient > 0.0)
 
 
 def _update_noise(
@@ -404,7 +404,7 @@ def _step_along(
     slope = gradient(current.sums, parameters, objective)
     n_before = parameters.expert.size if objective.move_experts else 0
     of_gate = slice(n_before, n_before + parameters.gate.size)
-    pressed = _pressed(parameters.gate, current.sums.gate_gradient).ravel()
+    pressed = _pressed(parameters.gate, current.sums.gate_gradient, objective.gate_limit).ravel()
     slope[of_gate][pressed] = 0.0
     direction = quasi.direction(slope)
     direction[of_gate][pressed] = 0.0
@@ -412,7 +412,8 @@ def _step_along(
     def at(t: float) -> Parameters:
         move = t * direction
         there = moved(parameters, objective, move)
-        return replace(there, gate=_moved_gate(parameters.gate, move[of_gate].reshape(parameters.gate.shape)))
+        of_its_own = move[of_gate].reshape(parameters.gate.shape)
+        return replace(there, gate=_moved_gate(parameters.gate, of_its_own, objective.gate_limit))
 
     return _Step(at, 0.5 * float(direction @ slope), n_tries, lengthens)
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PLAIN", "Objective"]
+__all__ = ["GATE_LIMIT", "PLAIN", "Objective"]
 
 FloatArray = NDArray[np.float64]
+
+# Largest gate coefficient, in standard units, of columns that are their own: a gate that separates is stopped there.
+GATE_LIMIT = 1e4
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class Objective:
         b in log-likelihood - sum_k b / (2 noise_std[k]^2) (once for a shared noise). Zero: the plain likelihood.
     move_experts : bool
         False: experts and noise are held, only the gate moves.
+    gate_limit : float
+        Largest absolute value of a gate coefficient in the design's coordinates.
     """
 
     noise: str | FloatArray = "per_expert"
     barrier: float = 0.0
     move_experts: bool = True
+    gate_limit: float = GATE_LIMIT
 
     @property
     def moves_noise(self) -> bool:

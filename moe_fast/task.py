@@ -17,6 +17,7 @@ from . import _em
 from .activations import Code, get_activation
 from .checks import (
     check_choice,
+    check_held_noise,
     check_integer,
     check_positive,
     check_random_state,
@@ -28,12 +29,12 @@ from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
 from .density import log_density, may_be_better
 from .design import Design, Parameters, Sums
-from .em import GATE_LIMIT, Outcome, State, maximise, overall_line
+from .em import Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
 from .information import factored
 from .linalg import Curvature
 from .model import MixtureOfExperts
-from .objective import Objective
+from .objective import GATE_LIMIT, Objective
 from .pace import NEWTON_PARAMETERS
 from .result import FitResult, StartReport
 from .rows import Reads, Rows
@@ -52,6 +53,8 @@ _BARRIER = 0.02
 _FEW = 3
 # Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
 _COLLAPSED = 1e-6
+# Largest coefficient of the gate, per standard deviation of the part of a column that those before it do not give.
+_GATE_LIMIT_OF_OWN = 1e3
 
 # Of large data, climbed on first: the maximum and curvature of so many rows are those of all, but for errors of a few
 # per cent, which the passes over all rows take out.
@@ -203,6 +206,8 @@ class Task:
         }
         rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
         check_target_size(rows.y)
+        if not isinstance(noise, str):
+            check_held_noise(noise, rows.y)
         if n_experts > rows.n_samples:
             raise ValueError(
                 f"n_experts = {n_experts} is more than the {rows.n_samples} rows"
@@ -217,6 +222,11 @@ class Task:
         )
         task.warn_of_redundant_features()
         return task
+
+    @cached_property
+    def gate_limit(self) -> float:
+        """Largest coefficient of the gate: a column's own part may be a small one, as of a power of a year."""
+        return max(GATE_LIMIT, _GATE_LIMIT_OF_OWN / self.dependences[1].least_own)
 
     @property
     def redundant_features(self) -> tuple[int, ...]:
@@ -320,8 +330,8 @@ class Task:
             if not flag and values.any():
                 raise ValueError(f"{argument} is a model with intercepts, but {name} is False")
         steepest = float(np.abs(gate).max(initial=0.0))
-        if steepest > GATE_LIMIT:   # all of it alike, so that its borders stay where they are
-            gate *= GATE_LIMIT / steepest
+        if steepest > self.gate_limit:   # all of it alike, so that its borders stay where they are
+            gate *= self.gate_limit / steepest
         return Start("model", 0, self.with_held_noise(Parameters(expert, gate, model.noise_std.copy())))
 
     def with_held_noise(self, parameters: Parameters) -> Parameters:
@@ -341,7 +351,7 @@ class Task:
     # ---- rules ----
 
     def objective(self, barrier: float = 0.0) -> Objective:
-        return Objective(self.noise, barrier, self.move_experts)
+        return Objective(self.noise, barrier, self.move_experts, self.gate_limit)
 
     @cached_property
     def residual_std(self) -> float:
@@ -491,7 +501,7 @@ class Task:
         """
         spread = design.rows.target_moments[1]
         wide = np.maximum(start.parameters.noise_std, _WIDE * spread)
-        free = Objective("per_expert", self.barrier_of(design))
+        free = Objective("per_expert", self.barrier_of(design), gate_limit=self.gate_limit)
         outcome = maximise(
             design, replace(start.parameters, noise_std=wide), free,
             max_iter=_ANNEALING_ITER, tol=_ANNEALING_TOL, newton=False, callback=self.out_of_time,
@@ -570,7 +580,7 @@ class Task:
                 f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
             )
         parameters = outcome.parameters
-        at_limit = bool((np.abs(parameters.gate) >= GATE_LIMIT).any())
+        at_limit = bool((np.abs(parameters.gate) >= self.gate_limit).any())
         of_experts, of_gate = self.dependences
         expert = of_experts.without(parameters.expert) if self.move_experts else parameters.expert
         outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))
@@ -621,27 +631,30 @@ class Task:
 
     def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp], held_back: bool) -> None:
         def named(experts: list[int]) -> str:   # counted from 1, in the documented order
-            return ", ".join(str(number) for number in np.sort(where[experts] + 1))
+            numbers = ", ".join(str(number) for number in np.sort(where[experts] + 1))
+            return f"expert {numbers}" if len(experts) == 1 else f"experts {numbers}"
 
         if collapsed:
             warnings.warn(
-                f"expert {named(collapsed)} collapsed on rows that it fits exactly, where the likelihood has no "
-                f"maximum; the fit with a weak barrier on noise_std was kept. Fewer experts, or noise='shared', may "
-                f"suit the data better",
+                f"{named(collapsed)} collapsed on rows fitted exactly, where the likelihood has no maximum; the fit "
+                f"with a weak barrier on noise_std was kept. Fewer experts, or noise='shared', may suit the data "
+                f"better",
                 ConvergenceWarning, stacklevel=6,
             )
         unsupported = self.unsupported(outcome, collapsed)
         if unsupported:
+            one = len(unsupported) == 1
             warnings.warn(
-                f"expert {named(unsupported)} holds fewer rows than it has parameters for, or fits few rows almost "
-                f"exactly: the data may not support n_experts = {self.n_experts}; try fewer, or select_n_experts",
+                f"{named(unsupported)} {'holds' if one else 'hold'} fewer rows than {'it has' if one else 'they have'} "
+                f"parameters for, or {'fits' if one else 'fit'} few rows almost exactly: the data may not support "
+                f"n_experts = {self.n_experts}; try fewer, or select_n_experts",
                 ConvergenceWarning, stacklevel=6,
             )
         if held_back:
             warnings.warn(
-                f"a gate coefficient came to {GATE_LIMIT:g} per standard deviation, where it is stopped, and the gate "
-                f"does not separate: columns nearly depend on each other, as powers of a year do. Subtract an offset "
-                f"from the column that they are made of",
+                f"a gate coefficient came to {self.gate_limit:.3g} per standard deviation, where it is stopped, and "
+                f"the gate does not separate: columns nearly depend on each other, as powers of a year do. Subtract an "
+                f"offset from the column that they are made of",
                 ConvergenceWarning, stacklevel=6,
             )
         elif not outcome.converged and not self.stopped:
@@ -651,9 +664,9 @@ class Task:
                 advice = "raise time_limit, or tol"
             else:
                 advice = "no step gains more, to rounding; raise tol"
+            gained = f"the last gain was {outcome.gain:.3g} per row, " if outcome.n_iter else ""
             warnings.warn(
-                f"not converged after {outcome.n_iter} iterations: the last gain was {outcome.gain:.3g} per row, "
-                f"tol is {self.tol:.3g}; {advice}",
+                f"not converged after {outcome.n_iter} iterations: {gained}tol is {self.tol:.3g}; {advice}",
                 ConvergenceWarning, stacklevel=6,
             )
 

@@ -15,7 +15,7 @@ from moe_fast.activations import get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.em import Outcome, climb, maximise, overall_line
 from moe_fast.linalg import Curvature
-from moe_fast.objective import Objective
+from moe_fast.objective import GATE_LIMIT, Objective
 from moe_fast.quasi_newton import QuasiNewton
 from moe_fast.rows import Rows
 from moe_fast.starts import make_start
@@ -213,11 +213,11 @@ def test_a_gate_without_curvature_moves_no_further_than_20_or_its_size(largest):
     """Kills: a move of 1e60, one cut coefficient by coefficient, one of infinite length, a limit for every move."""
     gate = np.array([[0.0, -largest]])
     allowed = max(20.0, largest)
-    move = em._gate_move(1e-50 * np.eye(2)[np.newaxis], np.array([[1e10, -1e5]]), gate)
+    move = em._gate_move(1e-50 * np.eye(2)[np.newaxis], np.array([[1e10, -1e5]]), gate, GATE_LIMIT)
     np.testing.assert_allclose(move, [[allowed, -1e-5 * allowed]])
-    move = em._gate_move(1e-305 * np.eye(2)[np.newaxis], np.array([[1e10, 0.0]]), gate)
+    move = em._gate_move(1e-305 * np.eye(2)[np.newaxis], np.array([[1e10, 0.0]]), gate, GATE_LIMIT)
     np.testing.assert_allclose(move, [[allowed, 0.0]])
-    move = em._gate_move(np.eye(2)[np.newaxis], np.array([[3.0, -19.0]]), gate)
+    move = em._gate_move(np.eye(2)[np.newaxis], np.array([[3.0, -19.0]]), gate, GATE_LIMIT)
     np.testing.assert_allclose(move, [[3.0, -19.0]])
 
 
@@ -227,40 +227,40 @@ def test_a_gates_gradient_without_curvature_is_followed_as_far(largest):
     gate = np.array([[0.0, -largest]])
     allowed = max(20.0, largest)
     gram = np.diag([1e6, 0.0])[np.newaxis]
-    move = em._gate_move(gram, np.array([[1e3, 1e2]]), gate)
+    move = em._gate_move(gram, np.array([[1e3, 1e2]]), gate, GATE_LIMIT)
     assert move[0, 0] == pytest.approx(1e-3, rel=1e-3)
     assert 0.05 * allowed < move[0, 1] <= allowed
     # So little of the gradient may be most of what there is to gain.
-    assert em._gate_move(np.diag([250.0, 0.0])[np.newaxis], np.array([[0.07, 6e-4]]), gate)[0, 1] > 0.1
+    assert em._gate_move(np.diag([250.0, 0.0])[np.newaxis], np.array([[0.07, 6e-4]]), gate, GATE_LIMIT)[0, 1] > 0.1
     # Columns that depend on each other have an answer to all of a gradient that is theirs.
-    move = em._gate_move(np.ones((1, 2, 2)), np.array([[4.0, 4.0]]), gate)
+    move = em._gate_move(np.ones((1, 2, 2)), np.array([[4.0, 4.0]]), gate, GATE_LIMIT)
     assert move.sum() == pytest.approx(4.0)
 
 
 def test_a_gate_that_meets_its_limit_stops_there_as_a_whole():
     """Kills: coefficients cut one by one, which turns the border; one held near its limit by rounding, or beyond it."""
-    limit = em.GATE_LIMIT
+    limit = GATE_LIMIT
     gate = np.array([[2.0, -0.7 * limit], [0.0, -limit]])
     move = np.array([[10.0, -0.6 * limit], [1.0, -5.0]])
-    np.testing.assert_array_equal(em._moved_gate(gate, move), [[7.0, -limit], [0.5, -limit]])
-    np.testing.assert_array_equal(em._moved_gate(gate, 0.5 * move), [[7.0, -limit], [0.5, -limit]])
-    np.testing.assert_array_equal(em._moved_gate(gate, -move), gate - move)
-    there = em._moved_gate(np.array([[-9180.529521276107]]), np.array([[20165.276355285292]]))   # 2e-12 short
+    np.testing.assert_array_equal(em._moved_gate(gate, move, limit), [[7.0, -limit], [0.5, -limit]])
+    np.testing.assert_array_equal(em._moved_gate(gate, 0.5 * move, limit), [[7.0, -limit], [0.5, -limit]])
+    np.testing.assert_array_equal(em._moved_gate(gate, -move, limit), gate - move)
+    there = em._moved_gate(np.array([[-9180.529521276107]]), np.array([[20165.276355285292]]), limit)   # 2e-12 short
     assert there[0, 0] == limit
 
 
 def test_gate_coefficients_pressed_against_their_limit_stay_there():
     """And do not stop, nor promise for, the others. Kills: a step of theirs, one that may not come back."""
-    limit = em.GATE_LIMIT
+    limit = GATE_LIMIT
     gram = np.array([[2.0, 1.0], [1.0, 2.0]])[np.newaxis]
     gate = np.array([[-limit, 3.0]])
-    np.testing.assert_allclose(em._gate_move(gram, np.array([[-5.0, 4.0]]), gate), [[0.0, 2.0]])
-    np.testing.assert_allclose(em._gate_move(gram, np.array([[3.0, 0.0]]), gate), [[2.0, -1.0]])
+    np.testing.assert_allclose(em._gate_move(gram, np.array([[-5.0, 4.0]]), gate, GATE_LIMIT), [[0.0, 2.0]])
+    np.testing.assert_allclose(em._gate_move(gram, np.array([[3.0, 0.0]]), gate, GATE_LIMIT), [[2.0, -1.0]])
 
 
 def test_a_step_of_newton_leaves_pressed_coefficients_out():
     """Kills: their gradient in what the others do, a way back for them, their share in the promise."""
-    limit = em.GATE_LIMIT
+    limit = GATE_LIMIT
     here = Parameters(np.zeros((2, 2)), np.array([[-limit, 3.0]]), np.ones(2))
     sums = SimpleNamespace(
         gate_gradient=np.array([[-5.0, 4.0]]), expert_gradient=np.zeros((2, 2)), sum_squares=np.ones(2),
@@ -796,7 +796,7 @@ def test_a_gate_that_comes_to_its_limit_goes_on_along_it(move_experts):
         np.testing.assert_allclose(one.history, other.history, rtol=1e-9)
     for end in ends:
         assert end.converged
-        assert end.parameters.gate[0, 1] == -em.GATE_LIMIT
+        assert end.parameters.gate[0, 1] == -GATE_LIMIT
         assert end.objective == pytest.approx(ends[0].objective, abs=1e-3)
         assert np.abs(end.sums.gate_gradient).max() < 0.1
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
-from moe_fast import collinearity
+from moe_fast import collinearity, task
 from moe_fast.collinearity import Dependence
 
 N_SAMPLES = 400
@@ -80,6 +80,23 @@ def test_dummies_of_every_category_beside_an_intercept(sim):
     assert "constant or combinations of the columns before, left at zero: c" in fit.summary()
     without = mf.fit(frame.drop(columns="c"), y, 2, random_state=0)
     assert (fit.n_parameters, fit.log_likelihood) == (without.n_parameters, pytest.approx(without.log_likelihood))
+
+
+def test_dummies_of_every_category_and_nothing_else():
+    """There are as many different rows as columns, and many y in each. Kills: taken for more columns than rows."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, 600)
+    y = np.where(rng.random(600) < 0.5, 1.0 * kind, -2.0 * kind - 1.0) + 0.1 * rng.standard_normal(600)
+    dummies = np.eye(3)[kind]
+    with warned("column 2 of X"):
+        fit = mf.fit(dummies, y, 2, random_state=0)
+    assert (fit.redundant_features, fit.redundant_gate_features) == ((2,), (2,))
+    assert fit.n_parameters == 2 * 3 + 2 + 3
+    assert fit.log_likelihood == pytest.approx(mf.fit(dummies[:, :2], y, 2, random_state=0).log_likelihood)
+    with warned("column 0 of X"):
+        assert mf.fit(np.ones((600, 1)), y, 2, random_state=0).n_parameters == 2 + 2 + 1
+    with warned("column 0 of gate_features"):
+        assert mf.fit(dummies[:, :1], y, 2, gate_features=np.ones((600, 1)), random_state=0).n_parameters == 4 + 2 + 1
 
 
 def test_without_intercept_a_constant_column_is_its_own(sim):
@@ -302,20 +319,42 @@ def test_y_out_of_range_in_a_row_of_no_weight(sim):
     assert mf.fit_em(sim.X, y, 2, sample_weight=weight, init="kmeans", random_state=0).converged
 
 
-def test_a_gate_that_the_limit_holds_back_is_said():
-    """Powers of a year need coefficients that the limit does not let them have.
-
-    Kills: `converged` all the same; a word where the gate needs no more.
-    """
+def gate_of_years():
+    """Years, and a target whose gate is a cubic in them."""
     rng = np.random.default_rng(3)
     year = rng.integers(1950, 2021, 1500).astype(float)
     c = year - 1985.0
     first = rng.random(1500) < 1.0 / (1.0 + np.exp(-(c / 10.0 - (c / 20.0) ** 3)))
     y = np.where(first, 1.0 + 0.02 * c, -1.0 - 0.02 * c + 0.001 * c**2) + 0.5 * rng.standard_normal(1500)
-    centred = mf.fit(np.stack([c, c**2, c**3], axis=1), y, 2, random_state=0)
+    return year, y
+
+
+def powers(x):
+    return np.stack([x, x**2, x**3], axis=1)
+
+
+def test_powers_of_a_year_are_as_good_as_those_of_the_year_centred():
+    """What is the cube's own is 1e-5 of it: its gate is steep. Kills: a limit that knows nothing of it."""
+    year, y = gate_of_years()
+    centred = mf.fit(powers(year - 1985.0), y, 2, random_state=0)
+    raw = mf.fit(powers(year), y, 2, random_state=0)
+    assert raw.log_likelihood == pytest.approx(centred.log_likelihood, abs=1e-5)
+    assert raw.converged
+    assert not raw.separated
+    errors = [mf.infer(raw, powers(year), y), mf.infer(centred, powers(year - 1985.0), y)]
+    np.testing.assert_allclose(*(each.standard_errors.gate_coef[0, 2] for each in errors), rtol=1e-4)
+    again = mf.fit_em(powers(year), y, 2, init=raw)
+    assert again.log_likelihood == pytest.approx(raw.log_likelihood, abs=1e-6)
+
+
+def test_a_gate_that_the_limit_holds_back_is_said(monkeypatch):
+    """Kills: `converged` all the same; a word where the gate needs no more."""
+    monkeypatch.setattr(task, "_GATE_LIMIT_OF_OWN", 1e-3)
+    year, y = gate_of_years()
+    centred = mf.fit(powers(year - 1985.0), y, 2, random_state=0)
     assert centred.converged
-    with pytest.warns(mf.ConvergenceWarning, match="came to 10000 per standard deviation.*Subtract an offset"):
-        raw = mf.fit(np.stack([year, year**2, year**3], axis=1), y, 2, random_state=0)
+    with pytest.warns(mf.ConvergenceWarning, match="came to 1e.04 per standard deviation.*Subtract an offset"):
+        raw = mf.fit(powers(year), y, 2, random_state=0)
     assert raw.log_likelihood < centred.log_likelihood - 1.0
     assert not raw.converged
     assert not raw.separated
