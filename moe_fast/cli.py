@@ -204,9 +204,12 @@ def _select_options(add: Add) -> None:
 def _numbers_of_experts(text: str) -> list[int]:
     try:
         first, dash, last = text.partition("-")
-        return list(range(int(first), int(last) + 1)) if dash else [int(number) for number in text.split(",")]
+        found = list(range(int(first), int(last) + 1)) if dash else [int(number) for number in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted A-B or A,B,..., such as 1-5") from None
+        found = []
+    if not found:   # as 3-1 too
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted A-B or A,B,..., such as 1-5")
+    return found
 
 
 # ---- predict ----

@@ -207,13 +207,19 @@ def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _fit_as_json(result: mf.FitResult) -> dict[str, Any]:
     plain = [
         *("log_likelihood", "aic", "bic", "icl", "n_parameters", "n_samples", "n_iter", "n_passes"),
-        *("converged", "penalised", "separated", "seconds"),
+        *("converged", "penalised", "seconds"),
     ]
+    model = result.model
+    names = list(model.feature_names or ())
+    gate_names = list(model.gate_feature_names or ()) if model.uses_gate_features else names
     starts = [_without_nan(asdict(start)) for start in result.starts]   # a start that collapsed ends nowhere
     for start in starts:
         del start["history"]   # of all iterations of all starts: longer than all the rest
     return {
         **{name: getattr(result, name) for name in plain},
+        **{name: [expert + 1 for expert in getattr(result, name)] for name in ("separated", "unsupported")},
+        "redundant_features": [names[b] for b in result.redundant_features],
+        "redundant_gate_features": [gate_names[b] for b in result.redundant_gate_features],
         "mixing_weights": result.mixing_weights.tolist(),
         "effective_sizes": result.effective_sizes.tolist(),
         "starts": starts,

@@ -83,6 +83,8 @@ class Formula:
         target, tilde, experts = text.partition("~")
         if not (target.strip() and tilde):
             raise ValueError(f'formula {text!r} has no target; wanted "target ~ features"')
+        if gate is not None and gate.partition("~")[0].strip():
+            raise ValueError(f"gate formula {gate!r} has a target; wanted '~ features', as the gate has none")
         others = [name for name in data.columns if name not in _read(target).columns]
         formula = cls(
             f"{target.strip()} ~ {_spelt_out(experts, others)}",

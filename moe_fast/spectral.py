@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .activations import Activation, Code, get_activation, label_transform
-from .checks import check_choice, check_integer, check_positive, check_random_state, feature_names
+from .checks import check_choice, check_integer, check_positive, check_random_state, check_target_size, feature_names
 from .config import one_blas_thread, resolve_threads
 from .inputs import InputLaw, check_inputs
 from .labels import Labels, NoiseLaw, PolynomialLabels, TabulatedLabels, robust_labels
@@ -37,6 +37,7 @@ _SMALLEST_EIGENVALUE = 0.1   # of the largest, of the whitened tensor
 _FAR_MEAN, _FAR_STD = 0.5, 2.0
 _STANDARD_ROWS = 1 << 14   # that tell it
 _LARGEST_STANDARD = 1e20   # of a column that is taken as N(0, 1): its powers in the moments are numbers yet
+_LARGEST_NOISE = 1e50    # as of y
 _SMALLEST_NOISE = 1e-3   # of the standard deviation of y, where the estimate comes out at zero or below
 
 
@@ -133,9 +134,10 @@ def fit_spectral(
     Raises
     ------
     ValueError
-        If n_features < n_experts, the activation has no label transform, or an argument is bad; if X is taken as
-        standard normal and is beyond 1e20; with transforms from a table also if the noise is more than about 100 times
-        what g varies by, and with robust ones if y is the same in nearly all rows.
+        If n_features < n_experts, the activation has no label transform, or an argument is bad; if y is beyond 1e50
+        (with robust transforms 1e150), or X is taken as standard normal and is beyond 1e20; with transforms from a
+        table also if the noise is more than about 100 times what g varies by, and with robust ones if y is the same in
+        nearly all rows.
     TypeError
         If an argument is of the wrong kind.
 
@@ -172,11 +174,12 @@ def fit_spectral(
     if not unit_norm and activation.code != Code.LINEAR:
         raise ValueError(f"unit_norm=False is for the linear activation only, got activation {activation}")
     if noise_std is not None:
-        noise_std = check_positive(noise_std, "noise_std")
+        noise_std = check_positive(noise_std, "noise_std", below=_LARGEST_NOISE)
     n_restarts = check_integer(n_restarts, "n_restarts", 1)
     n_power_iter = check_integer(n_power_iter, "n_power_iter", 1)
     n_refinements = check_integer(n_refinements, "n_refinements", 0)
     transforms = check_choice(transforms, "transforms", TRANSFORMS)
+    check_target_size(rows.y, wild_rows=transforms == "robust")
     rng = check_random_state(random_state)
     law = check_inputs(inputs, rows.X, rows.weight, rng)
     if isinstance(inputs, str) and inputs == "standard_normal":

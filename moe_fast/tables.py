@@ -65,9 +65,15 @@ def read_table(path: str) -> pd.DataFrame:
                 low_memory=False,   # a column's type from all of it, not from chunks
                 **_exact_floats(pandas.__version__),
             )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}; write it again in that encoding") from error
     except (ValueError, OSError) as error:   # pandas' and pyarrow's own errors are ValueErrors
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
     table.columns = [str(name) for name in table.columns]
+    if len(table.columns) == 1 and any(sign in table.columns[0] for sign in ";\t"):
+        raise ValueError(
+            f"{path} has one column, {table.columns[0]!r}: wanted commas between columns, or tabs in a .tsv"
+        )
     if len(table) == 0:
         raise ValueError(f"{path} has no rows under its header")
     table.index = pandas.RangeIndex(1, len(table) + 1)

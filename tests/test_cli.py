@@ -477,6 +477,8 @@ def test_progress_only_on_a_terminal(run, data, monkeypatch):
         (["empty.csv", "--target", "y"], 1, "empty.csv cannot be read as a table"),
         (["header.csv", "--target", "y"], 1, "header.csv has no rows under its header"),
         (["ragged.csv", "--target", "y"], 1, "ragged.csv cannot be read as a table"),
+        (["latin.csv", "--target", "y"], 1, "latin.csv is not text in UTF-8"),
+        (["semicolons.csv", "--target", "y"], 1, "has one column, 'x1;y': wanted commas between columns, or tabs in a"),
     ],
 )
 def test_refusal_says_what_and_where(run, data, monkeypatch, arguments, code, message):
@@ -487,10 +489,35 @@ def test_refusal_says_what_and_where(run, data, monkeypatch, arguments, code, me
     Path("empty.csv").touch()
     Path("header.csv").write_text("x1,y\n")
     Path("ragged.csv").write_text("x1,y\n1,2\n1,2,3,4\n")
+    Path("latin.csv").write_bytes("høyde,y\n1,2\n".encode("latin-1"))
+    Path("semicolons.csv").write_text("x1;y\n1;2\n")
     got, out, errors = run("fit", *arguments, "--experts", 2)
     assert (got, out) == (code, "")
     assert errors.startswith("moe-fast: error: ")
     assert message in errors
+
+
+@pytest.mark.filterwarnings("default")
+def test_json_names_what_the_rows_do_not_tell(run, tmp_path):
+    """By column, and experts from 1. Kills: numbers from 0; the gate's columns under the experts' names."""
+    rng = np.random.default_rng(0)
+    x, flag = rng.standard_normal(300), np.arange(300) % 2
+    y = np.where(flag, 2.0 * x, 5.0 - x) + 0.1 * rng.standard_normal(300)
+    path = tmp_path / "data.csv"
+    np.savetxt(path, np.c_[x, flag, 1 - flag, y], delimiter=",", header="x,yes,no,y", comments="")
+    options = ["--features", "x", "--gate-features", "yes,no"]
+    _, out, errors = run("fit", path, "--target", "y", "--experts", 2, *options, "--json")
+    fit = json.loads(out)
+    assert (fit["separated"], fit["unsupported"]) == ([1, 2], [])
+    assert (fit["redundant_features"], fit["redundant_gate_features"]) == ([], ["no"])
+    assert "column 'no' of gate_features is constant or a combination" in errors
+
+
+def test_numbers_of_experts_that_fall_are_a_usage_error(run, data, capsys):
+    """Kills: Python's words for an empty range."""
+    with pytest.raises(SystemExit):
+        run("select", data, "--target", "y", "--experts", "3-1")
+    assert "'3-1': wanted A-B or A,B,..., such as 1-5" in capsys.readouterr().err
 
 
 def test_bad_slope_is_a_usage_error(run, data, capsys):

@@ -829,3 +829,9 @@ def test_a_steep_gate_with_rows_in_between_is_not_flagged():
 def test_a_mild_gate_is_not_flagged(fitted):
     assert fitted.separated == ()
     assert np.abs(fitted.model.gate_coef).max() < 10.0
+
+
+def test_no_gain_is_told_of_no_iteration(sim):
+    """Kills: an infinite last gain."""
+    with pytest.warns(mf.ConvergenceWarning, match="not converged after 0 iterations: tol is 1e-10; raise max_iter"):
+        mf.fit_em(sim.X, sim.y, sim.model.n_experts, max_iter=0, random_state=0)

@@ -219,7 +219,7 @@ def test_auto_is_of_fit_alone():
         (ValueError, {"n_threads": 0}, ["n_threads", "0"]),
         (TypeError, {"n_threads": 1.5}, ["n_threads must be an integer", "1.5"]),
         (ValueError, {"random_state": -1}, ["random_state must be at least 0", "-1"]),
-        (TypeError, {"random_state": "seed"}, ["random_state must be an integer", "'seed'"]),
+        (TypeError, {"random_state": "seed"}, ["random_state must be None, an integer or a numpy Generator", "'seed'"]),
         (TypeError, {"callback": 3}, ["callback must be callable", "int"]),
     ],
 )
@@ -327,3 +327,22 @@ def test_y_out_of_range():
     sim = mf.make_moe(100, 3, 2, random_state=0)
     with pytest.raises(ValueError, match=r"y has values up to .*e.60; wanted at most"):
         mf.fit(sim.X, 1e60 * sim.y, 2)
+
+
+@pytest.mark.parametrize("noise", [1e200, 1e-200, [0.1, 1e-20]])
+def test_held_noise_out_of_range(noise):
+    """Kills: an error of LAPACK's, X blamed, a thousand iterations of rounding; one expert's noise not looked at."""
+    sim = mf.make_moe(100, 3, 2, random_state=0)
+    with pytest.raises(ValueError, match=r"noise must be at least .*e-16, .* and at most 1e\+50, got"):
+        mf.fit(sim.X, sim.y, 2, noise=noise)
+    with pytest.raises(ValueError, match=r"noise_std must be above 0 and below 1e\+50"):
+        mf.fit_spectral(sim.X, sim.y, 2, noise_std=1e200)
+
+
+@pytest.mark.parametrize("transforms", ["cubic", "least_variance", "robust"])
+@pytest.mark.parametrize("scale", [1e160, 1e-200])
+def test_y_out_of_range_of_moments(transforms, scale):
+    """Kills: an error from deep inside."""
+    sim = mf.make_moe(100, 3, 2, random_state=0)
+    with pytest.raises(ValueError, match=r"y has values up to|y varies by"):
+        mf.fit_spectral(sim.X, scale * sim.y, 2, transforms=transforms)

@@ -290,6 +290,12 @@ def test_input_is_not_written_to(data):
 # ---- what is refused ----
 
 
+def test_a_gate_formula_with_a_target_is_refused(data):
+    """Kills: a left side that is not looked at."""
+    with pytest.raises(ValueError, match="gate formula 'y ~ x' has a target; wanted '~ features'"):
+        fit("y ~ x", data, gate="y ~ x")
+
+
 @pytest.mark.parametrize(
     ("formula", "message"),
     [

@@ -335,7 +335,7 @@ def test_too_few_rows_are_warned_of_with_the_eigenvalues():
     assert first in str(warned[0].message)
     assert np.isfinite(found.coef).all()
     assert np.isfinite(found.noise_std)
-    with pytest.warns(mf.ConvergenceWarning, match="fewer rows than it has parameters for"):   # 60 for 3 x 21 + 1
+    with pytest.warns(mf.ConvergenceWarning, match="experts 2, 3 hold fewer rows than they have"):   # 60 for 3 x 21 + 1
         mf.fit_em(sim.X, sim.y, 3, init=found.model, noise="shared", max_iter=3, callback=lambda s: s.iteration == 3)
 
 
@@ -385,7 +385,7 @@ def test_more_experts_than_features_are_refused():
     ("options", "error", "words"),
     [
         ({"inputs": "gausian"}, ValueError, "did you mean 'gaussian'"),
-        ({"noise_std": -1.0}, ValueError, "noise_std must be positive"),
+        ({"noise_std": -1.0}, ValueError, "noise_std must be above 0 and below"),
         ({"noise_std": "shared"}, TypeError, "noise_std must be a positive number"),
         ({"n_restarts": 0}, ValueError, "n_restarts must be at least 1"),
         ({"n_refinements": -1}, ValueError, "n_refinements must be at least 0"),
