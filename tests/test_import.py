@@ -31,3 +31,9 @@ def test_command_and_pictures_are_not_loaded():
     """Kills: the package's front door importing what only the command or a picture needs."""
     loaded = modules_after("import moe_fast")
     assert not loaded & {"moe_fast.cli", "moe_fast.compare", "moe_fast.plot", "moe_fast.reference"}
+
+
+def test_a_first_fit_loads_no_optimiser_and_no_quadrature():
+    """A fifth of a second, for experts that are linear. Kills: label transforms of theirs by quadrature."""
+    fit = "import moe_fast as mf; sim = mf.make_moe(500, 5, 2, random_state=0); mf.fit(sim.X, sim.y, 2, random_state=0)"
+    assert not modules_after(fit) & {"scipy.optimize", "scipy.integrate", "scipy.stats"}
