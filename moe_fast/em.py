@@ -329,8 +329,16 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     curvature = from_lower_blocks(gate_gram, n_rows)
     slope = gate_gradient.flatten()
     pressed = _pressed(gate, gate_gradient, limit).ravel()
-    if pressed.any():
-        curvature[pressed] = curvature[:, pressed] = slope[pressed] = 0.0
+    while True:
+        if pressed.any():
+            curvature[pressed] = curvature[:, pressed] = slope[pressed] = 0.0
+        move = _bounded_move(curvature.copy(), slope, gate)
+        if not _press(pressed, gate.ravel(), move, limit):
+            return move.reshape(n_rows, q)
+
+
+def _bounded_move(curvature: FloatArray, slope: FloatArray, gate: FloatArray) -> FloatArray:
+    """`_gate_move` by a curvature, which it may overwrite, and a slope."""
     move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
     allowed, widest = max(_WIDEST_GATE_STEP, np.abs(gate).max()), np.abs(move).max()
     with np.errstate(over="ignore", invalid="ignore"):   # no number is no answer
@@ -341,7 +349,7 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
         move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
     elif widest > allowed:
         move *= allowed / widest
-    return move.reshape(n_rows, q)
+    return move
 
 
 def _moved_gate(gate: FloatArray, move: FloatArray, limit: float) -> FloatArray:
@@ -363,9 +371,19 @@ def _moved_gate(gate: FloatArray, move: FloatArray, limit: float) -> FloatArray:
     return np.clip(there, -limit, limit)
 
 
-def _pressed(gate: FloatArray, gate_gradient: FloatArray, limit: float) -> NDArray[np.bool_]:
-    """Which coefficients are at their limit and would go on, were they let: there the gate separates."""
-    return (np.abs(gate) >= limit) & (gate * gate_gradient > 0.0)
+def _pressed(gate: FloatArray, way: FloatArray, limit: float) -> NDArray[np.bool_]:
+    """Which coefficients are at their limit and would go on that way, were they let: there the gate separates."""
+    return (np.abs(gate) >= limit) & (gate * way > 0.0)
+
+
+def _press(pressed: NDArray[np.bool_], gate: FloatArray, move: FloatArray, limit: float) -> bool:
+    """Press those too that a move of the others takes along beyond their limit; whether there are any.
+
+    Cut there, they would turn a steep border, and no length of the move would gain.
+    """
+    taken_along = _pressed(gate, move, limit) & ~pressed
+    pressed |= taken_along
+    return bool(taken_along.any())
 
 
 def _update_noise(
@@ -404,16 +422,19 @@ def _step_along(
     slope = gradient(current.sums, parameters, objective)
     n_before = parameters.expert.size if objective.move_experts else 0
     of_gate = slice(n_before, n_before + parameters.gate.size)
-    pressed = _pressed(parameters.gate, current.sums.gate_gradient, objective.gate_limit).ravel()
-    slope[of_gate][pressed] = 0.0
-    direction = quasi.direction(slope)
-    direction[of_gate][pressed] = 0.0
+    gate, limit = parameters.gate.ravel(), objective.gate_limit
+    pressed = _pressed(gate, current.sums.gate_gradient.ravel(), limit)
+    while True:
+        slope[of_gate][pressed] = 0.0
+        direction = quasi.direction(slope)
+        direction[of_gate][pressed] = 0.0
+        if not _press(pressed, gate, direction[of_gate], limit):
+            break
 
     def at(t: float) -> Parameters:
         move = t * direction
         there = moved(parameters, objective, move)
-        of_its_own = move[of_gate].reshape(parameters.gate.shape)
-        return replace(there, gate=_moved_gate(parameters.gate, of_its_own, objective.gate_limit))
+        return replace(there, gate=_moved_gate(parameters.gate, move[of_gate].reshape(parameters.gate.shape), limit))
 
     return _Step(at, 0.5 * float(direction @ slope), n_tries, lengthens)
 

@@ -495,14 +495,28 @@ cdef void _gate_move(const double *matrix, const double *gradient, const double 
                      double *move, double *upper, double *scale, double *own, Py_ssize_t m) noexcept nogil:
     """em._gate_move. WORK: upper (m, m), scale (m,), own (m m + m,), for a system and a right side of its own."""
     cdef double *slope = own + m * m
+    cdef Py_ssize_t a
+    cdef bint taken_along = True
+    for a in range(m):
+        slope[a] = 0.0 if _is_pressed(gate[a], gradient[a], rules) else gradient[a]
+    while taken_along:
+        _bounded_move(matrix, slope, gate, rules, move, upper, scale, own, m)
+        taken_along = False
+        for a in range(m):
+            if slope[a] != 0.0 and _is_pressed(gate[a], move[a], rules):
+                slope[a] = 0.0
+                taken_along = True
+
+
+cdef void _bounded_move(const double *matrix, const double *slope, const double *gate, const climb_rules *rules,
+                        double *move, double *upper, double *scale, double *own, Py_ssize_t m) noexcept nogil:
+    """em._bounded_move; what is at its limit and has no slope is left out."""
     cdef double allowed = WIDEST_GATE_STEP, widest = 0.0, squares = 0.0, gain, left
     cdef Py_ssize_t a, b
     cdef bint answered = True
     memcpy(own, matrix, m * m * sizeof(double))
     for a in range(m):
-        slope[a] = gradient[a]
-        if _is_pressed(gate[a], gradient[a], rules):
-            slope[a] = 0.0
+        if slope[a] == 0.0 and fabs(gate[a]) >= rules.gate_limit:
             for b in range(m):
                 own[a * m + b] = own[b * m + a] = 0.0
         allowed = max(allowed, fabs(gate[a]))
@@ -524,9 +538,9 @@ cdef void _gate_move(const double *matrix, const double *gradient, const double 
             move[a] *= allowed / widest
 
 
-cdef bint _is_pressed(double gate, double gradient, const climb_rules *rules) noexcept nogil:
+cdef bint _is_pressed(double gate, double way, const climb_rules *rules) noexcept nogil:
     """em._pressed."""
-    return fabs(gate) >= rules.gate_limit and gate * gradient > 0.0
+    return fabs(gate) >= rules.gate_limit and gate * way > 0.0
 
 
 cdef void _gate_matrix(const em_problem *s, const em_layout *o, const double *sums, double *matrix) noexcept nogil:
@@ -634,16 +648,23 @@ cdef double _direction(quasi_newton *quasi, const em_problem *s, const em_layout
                        const double *at) noexcept nogil:
     """The move from the last place taken; returns its gain to first order.
 
-    Pressed gate coefficients are left out of `slope` and `move`, as in em._step_along; `last_slope` has all.
+    Gate coefficients that are pressed, or taken along beyond their limit, are left out of `slope` and `move`, as in
+    em._step_along; `last_slope` has all.
     """
     cdef Py_ssize_t n_expert = s.n_experts * o.p, first_noise = n_expert + (s.n_experts - 1) * o.q, i
+    cdef bint taken_along = True
     for i in range(n_expert, first_noise):
         if _is_pressed(at[i], quasi.last_slope[i], rules):
             quasi.slope[i] = 0.0
-    quasi_direction(quasi)
-    for i in range(n_expert, first_noise):
-        if _is_pressed(at[i], quasi.last_slope[i], rules):
-            quasi.move[i] = 0.0
+    while taken_along:
+        quasi_direction(quasi)
+        taken_along = False
+        for i in range(n_expert, first_noise):
+            if fabs(at[i]) >= rules.gate_limit and quasi.slope[i] == 0.0:
+                quasi.move[i] = 0.0
+            elif _is_pressed(at[i], quasi.move[i], rules):
+                quasi.slope[i] = 0.0
+                taken_along = True
     return dot(quasi.move, quasi.slope, quasi.size)
 
 
