@@ -151,8 +151,9 @@ class Design:
     @cached_property
     def gate_matrix(self) -> FloatArray:
         """The gate's design, (n_samples, q), as a matrix; for starts, on few rows."""
-        Z = self.rows.X if self.Z is None else self.Z
-        return _matrix(Z, self.gate_standard, self.gate_intercept)
+        if self.Z is None:
+            return self.expert_matrix
+        return _matrix(self.Z, self.gate_standard, self.gate_intercept)
 
     # ---- between models and parameters ----
 
