@@ -411,13 +411,17 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
 def _newton_step(current: Outcome, objective: Objective, pace: Pace, lengthens: bool = False) -> _Step:
     """By the curvature that `pace` has, corrected by the steps that were made with it."""
     pace.take_place(current.sums, current.parameters)
-    return _step_along(current, objective, pace.chord, _NEWTON_TRIES, lengthens)
+    return _step_along(current, objective, pace.chord, _NEWTON_TRIES, lengthens, exact=True)
 
 
 def _step_along(
-    current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int, lengthens: bool = False
+    current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int, lengthens: bool = False,
+    exact: bool = False,
 ) -> _Step:
-    """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit."""
+    """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit.
+
+    With `exact` it is the step of those that are free, by their own part of the curvature.
+    """
     parameters = current.parameters
     slope = gradient(current.sums, parameters, objective)
     n_before = parameters.expert.size if objective.move_experts else 0
@@ -427,6 +431,10 @@ def _step_along(
     while True:
         slope[of_gate][pressed] = 0.0
         direction = quasi.direction(slope)
+        if exact and pressed.any():
+            held = n_before + np.flatnonzero(pressed)
+            back = np.stack([quasi.direction(unit) for unit in np.eye(len(slope))[held]], axis=1)
+            direction -= back @ np.linalg.lstsq(back[held], direction[held], rcond=None)[0]
         direction[of_gate][pressed] = 0.0
         if not _press(pressed, gate, direction[of_gate], limit):
             break

@@ -65,7 +65,7 @@ class FitResult:
     n_passes : float
         Rows read by all kernels of the fit, divided by the number of rows.
     converged : bool
-        Whether the gain and the gradient were small at the end.
+        Whether the gain and the gradient were small at the end, and the limit on the gate cost no likelihood.
     history : ndarray of shape (n_iter + 1,)
         The objective maximised, before the first iteration and after each.
     entropy : float

@@ -65,7 +65,7 @@ def read_table(path: str) -> pd.DataFrame:
                 low_memory=False,   # a column's type from all of it, not from chunks
                 **_exact_floats(pandas.__version__),
             )
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:   # an EncodeError from standard input, which takes in what it cannot decode
         raise ValueError(f"{path} is not text in UTF-8: {error}; write it again in that encoding") from error
     except (ValueError, OSError) as error:   # pandas' and pyarrow's own errors are ValueErrors
         raise ValueError(f"{path} cannot be read as a table: {error}") from error

@@ -32,7 +32,7 @@ from .design import Design, Parameters, Sums
 from .em import Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
 from .information import factored
-from .linalg import Curvature
+from .linalg import Curvature, from_lower_blocks, solve_normal_equations
 from .model import MixtureOfExperts
 from .objective import GATE_LIMIT, Objective
 from .pace import NEWTON_PARAMETERS
@@ -55,6 +55,8 @@ _FEW = 3
 _COLLAPSED = 1e-6
 # Largest coefficient of the gate, per standard deviation of the part of a column that those before it do not give.
 _GATE_LIMIT_OF_OWN = 1e3
+_NEARLY_DEPENDENT = 0.1   # sine below which such a column is blamed
+_HELD_BACK = 1e-6         # gain beyond it, per unit of weight, that is told
 
 # Of large data, climbed on first: the maximum and curvature of so many rows are those of all, but for errors of a few
 # per cent, which the passes over all rows take out.
@@ -206,7 +208,7 @@ class Task:
         }
         rows = Rows.check(X, y, sample_weight, gate_features, resolve_threads(n_threads))
         check_target_size(rows.y)
-        if not isinstance(noise, str):
+        if not isinstance(noise, str) and held is None:
             check_held_noise(noise, rows.y)
         if n_experts > rows.n_samples:
             raise ValueError(
@@ -580,7 +582,6 @@ class Task:
                 f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
             )
         parameters = outcome.parameters
-        at_limit = bool((np.abs(parameters.gate) >= self.gate_limit).any())
         of_experts, of_gate = self.dependences
         expert = of_experts.without(parameters.expert) if self.move_experts else parameters.expert
         outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))
@@ -593,11 +594,10 @@ class Task:
         order = model.documented_order(sums.gate_weight / weight)
         where = np.argsort(order)
         separated = separated_experts(outcome.parameters, sums) if steep else ()
-        # Held by the limit for want of digits: the gate of columns that nearly depend on each other may be as steep.
-        held_back = at_limit and not separated
-        outcome.converged = outcome.converged and not held_back
+        held_back = steep and not separated and self.is_held_back(outcome.parameters, sums)
         if not self.quiet:
             self.warn(outcome, collapsed, where, held_back)
+        outcome.converged = outcome.converged and not held_back
         k = self.n_experts
         n_parameters = (k - 1) * (design.n_gate_columns - len(of_gate))
         if self.move_experts:
@@ -629,6 +629,21 @@ class Task:
             experts_held=not self.move_experts,
         )
 
+    def is_held_back(self, parameters: Parameters, sums: Sums) -> bool:
+        """Whether the gate's limit costs likelihood, as where columns nearly depend on each other, or have a long tail.
+
+        What is to be gained beyond it is the lesser of what the slope promises on the way to a limit twice as far, and
+        what the curvature does.
+        """
+        gate, slope = parameters.gate, sums.gate_gradient
+        at_limit = np.abs(gate) >= self.gate_limit
+        on_the_way = float(np.sum(np.maximum(gate * slope, 0.0)[at_limit]))
+        if on_the_way <= _HELD_BACK * sums.total:
+            return False
+        curvature = from_lower_blocks(sums.gate_gram, len(gate))
+        move = solve_normal_equations(curvature[np.newaxis], slope.reshape(1, -1))[0]
+        return 0.5 * float(move @ slope.ravel()) > _HELD_BACK * sums.total
+
     def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp], held_back: bool) -> None:
         def named(experts: list[int]) -> str:   # counted from 1, in the documented order
             numbers = ", ".join(str(number) for number in np.sort(where[experts] + 1))
@@ -651,13 +666,18 @@ class Task:
                 ConvergenceWarning, stacklevel=6,
             )
         if held_back:
+            advice = (
+                "columns nearly depend on each other, as powers of a year do: subtract an offset from the column that "
+                "they are made of" if self.dependences[1].least_own < _NEARLY_DEPENDENT else
+                "a column may have values far out, by which its standard deviation is large: look at its largest, or "
+                "take logarithms"
+            )
             warnings.warn(
                 f"a gate coefficient came to {self.gate_limit:.3g} per standard deviation, where it is stopped, and "
-                f"the gate does not separate: columns nearly depend on each other, as powers of a year do. Subtract an "
-                f"offset from the column that they are made of",
+                f"the gate does not separate; {advice}",
                 ConvergenceWarning, stacklevel=6,
             )
-        elif not outcome.converged and not self.stopped:
+        if not outcome.converged and not self.stopped:
             if outcome.n_iter >= self.max_iter:
                 advice = f"raise max_iter (now {self.max_iter}), or tol"
             elif self.deadline < np.inf:

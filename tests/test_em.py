@@ -269,9 +269,11 @@ def test_what_others_take_along_beyond_its_limit_stays_there_too():
         gate_gradient=gradient, expert_gradient=np.zeros((2, 2)), sum_squares=np.ones(2), weight=np.ones(2)
     )
     newton = QuasiNewton(Curvature.factor(-gram, np.ones(2)))
-    step = em._step_along(Outcome(here, 0.0, 0.0, sums, []), Objective(move_experts=False), newton, 2)
-    assert step.at(1.0).gate[0, 0] == -GATE_LIMIT
-    assert step.at(1.0).gate[0, 1] > 3.0
+    for exact, other in ((False, 3.0 + 8.0 / 1.75), (True, 5.0)):   # by all of the curvature, by that of the free
+        step = em._step_along(
+            Outcome(here, 0.0, 0.0, sums, []), Objective(move_experts=False), newton, 2, exact=exact
+        )
+        np.testing.assert_allclose(step.at(1.0).gate, [[-GATE_LIMIT, other]])
 
 
 @pytest.mark.parametrize("seed", [6, 9, 57])

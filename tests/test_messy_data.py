@@ -353,8 +353,33 @@ def test_a_gate_that_the_limit_holds_back_is_said(monkeypatch):
     year, y = gate_of_years()
     centred = mf.fit(powers(year - 1985.0), y, 2, random_state=0)
     assert centred.converged
-    with pytest.warns(mf.ConvergenceWarning, match="came to 1e.04 per standard deviation.*Subtract an offset"):
+    with pytest.warns(mf.ConvergenceWarning, match="came to 1e.04 per standard deviation.*subtract an offset"):
         raw = mf.fit(powers(year), y, 2, random_state=0)
     assert raw.log_likelihood < centred.log_likelihood - 1.0
     assert not raw.converged
     assert not raw.separated
+
+
+def test_a_gate_of_a_long_tail_is_told_what_is_wrong():
+    """Its bulk is a small part of its standard deviation. Kills: words about columns that depend on each other."""
+    rng = np.random.default_rng(0)
+    z, x = np.exp(4.0 * rng.standard_normal(1000)), rng.standard_normal(1000)
+    first = rng.random(1000) < 1.0 / (1.0 + np.exp(-4.0 * (z - 1.0)))
+    y = np.where(first, 1.0 + x, -1.0 - x) + 0.3 * rng.standard_normal(1000)
+    with pytest.warns(mf.ConvergenceWarning, match=r"does not separate; a column may have values far out") as told:
+        mf.fit(x[:, np.newaxis], y, 2, gate_features=z[:, np.newaxis], random_state=0)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("seed", [8, 20])
+def test_a_gate_at_its_limit_that_would_gain_nothing_more_is_converged(seed):
+    """One value of x lies on the border. Kills: a word where nothing is lost; Newton's steps by the curvature of what
+    is at the limit too, which gain at no length and leave it to EM, for up to a thousand iterations.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 41, 800) - 20.0
+    border = rng.integers(-15, 15) + 0.5
+    y = np.where(x > border, 3.0 + 0.02 * x, -3.0 - 0.02 * x) + 0.3 * rng.standard_normal(800)
+    fit = mf.fit(powers(x), y, 2, random_state=0)
+    assert fit.converged
+    assert fit.n_iter < 30
