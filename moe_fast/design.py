@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from .linalg import DEPENDENT
 from .model import MixtureOfExperts
 from .objective import Objective
 from .rows import Rows, span_rows, worthwhile_threads
+
+if TYPE_CHECKING:
+    from .collinearity import Dependence
 
 __all__ = ["Design", "Parameters", "Sums"]
 
@@ -79,12 +82,14 @@ class Design:
     Z : ndarray of shape (n_samples, n_gate_features) or None
         What the gate sees; None where it sees the very columns that the experts see.
     standard, gate_standard : ndarray of shape (2, n_features), (2, n_gate_features)
-        Shift and scale of the columns of X and of Z.
+        Shift and scale of the columns of X and of Z; a scale of zero makes a column constant.
     """
 
     standard: FloatArray
     gate_standard: FloatArray
     Z: NDArray[Any] | None
+    _of_all: tuple[FloatArray, FloatArray]     # `standard` and `gate_standard` before any column was left out
+    _onto: tuple[FloatArray | None, FloatArray | None]   # what moves coefficients of those left out onto the others
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class Design:
             self.Z = None
         if like is not None:
             self.standard, self.gate_standard = like.standard, like.gate_standard
+            self._of_all, self._onto = like._of_all, like._onto
             return
         columns = rows.column_moments()
         self.standard = _standard(*columns, fit_intercept)
@@ -118,6 +124,7 @@ class Design:
         else:
             columns = columns if self.Z is rows.X else rows.gate_column_moments()
             self.gate_standard = _standard(*columns, gate_intercept)
+        self._of_all, self._onto = (self.standard, self.gate_standard), (None, None)
 
     @property
     def is_single(self) -> bool:
@@ -137,6 +144,20 @@ class Design:
     def on(self, rows: Rows) -> Design:
         """The same coordinates on other rows."""
         return Design(rows, self.activation, self.fit_intercept, self.gate, self.gate_intercept, like=self)
+
+    def without(self, of_experts: Dependence, of_gate: Dependence) -> Design:
+        """The same rows, with columns that depend on others left out: they are zero, as constant ones are.
+
+        Coefficients of models that come in are moved onto the others.
+        """
+        found = self.on(self.rows)
+        found.standard = _without(self.standard, of_experts.columns - self.fit_intercept)
+        if self.Z is None:
+            found.gate_standard = found.standard
+        else:
+            found.gate_standard = _without(self.gate_standard, of_gate.columns - self.gate_intercept)
+        found._onto = of_experts.onto, of_gate.onto
+        return found
 
     @cached_property
     def expert_matrix(self) -> FloatArray:
@@ -160,12 +181,14 @@ class Design:
     def parameters(self, model: MixtureOfExperts) -> Parameters:
         """A model of raw features in this design's coordinates."""
         expert = self.expert_rows(model.coef, model.intercept)
-        gate = _to_design(model.gate_coef, model.gate_intercept, self.gate_standard, self.gate_intercept)
+        gate = _to_design(
+            model.gate_coef, model.gate_intercept, self._of_all[1], self.gate_intercept, self._onto[1]
+        )
         return Parameters(expert, gate[:-1], model.noise_std.copy())
 
     def expert_rows(self, coef: FloatArray, intercept: FloatArray) -> FloatArray:
         """Experts of raw features in this design's coordinates; intercepts fall away if it has none."""
-        return _to_design(coef, intercept, self.standard, self.fit_intercept)
+        return _to_design(coef, intercept, self._of_all[0], self.fit_intercept, self._onto[0])
 
     def model(self, parameters: Parameters, **names: Any) -> MixtureOfExperts:
         """The model of raw features."""
@@ -327,11 +350,17 @@ def _matrix(X: NDArray[Any], standard: FloatArray, intercept: bool) -> FloatArra
     return design
 
 
-def _to_design(coef: FloatArray, intercept: FloatArray, standard: FloatArray, has_intercept: bool) -> FloatArray:
+def _without(standard: FloatArray, columns: NDArray[np.intp]) -> FloatArray:
     shift, scale = standard
-    if not has_intercept:
-        return coef / scale
-    return np.column_stack([intercept + coef @ shift, coef / scale])
+    return np.stack([shift, np.where(np.isin(np.arange(len(scale)), columns), 0.0, scale)])
+
+
+def _to_design(
+    coef: FloatArray, intercept: FloatArray, standard: FloatArray, has_intercept: bool, onto: FloatArray | None
+) -> FloatArray:
+    shift, scale = standard
+    rows = np.column_stack([intercept + coef @ shift, coef / scale]) if has_intercept else coef / scale
+    return rows if onto is None else rows @ onto
 
 
 def _to_raw(rows: FloatArray, standard: FloatArray, has_intercept: bool) -> tuple[FloatArray, FloatArray]:

@@ -145,6 +145,10 @@ class Curvature:
         if not np.isfinite(hessian).all():
             return None
         scaled = -hessian / np.outer(size, size)
+        # A column of zeros has neither curvature nor slope: any curvature leaves its coefficients where they are.
+        flat = np.flatnonzero(np.diagonal(scaled) == 0.0)
+        flat = flat[~scaled[flat].any(axis=1)]
+        scaled[flat, flat] = 1.0
         try:
             lower = np.linalg.cholesky(scaled)
         except np.linalg.LinAlgError:

@@ -218,9 +218,11 @@ class Task:
         design = Design(rows, activation, bool(fit_intercept), gate, bool(gate_intercept))
         if tol is None:
             tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
+        found = dependences(design)
+        if held is None and any(len(dependence) for dependence in found):
+            design = design.without(*found)
         task = cls(
-            design, n_experts, noise, tol, max_iter, rng, names, dependences(design), callback, deadline, bool(newton),
-            held, began,
+            design, n_experts, noise, tol, max_iter, rng, names, found, callback, deadline, bool(newton), held, began
         )
         task.warn_of_redundant_features()
         return task

@@ -835,3 +835,12 @@ def test_no_gain_is_told_of_no_iteration(sim):
     """Kills: an infinite last gain."""
     with pytest.warns(mf.ConvergenceWarning, match="not converged after 0 iterations: tol is 1e-10; raise max_iter"):
         mf.fit_em(sim.X, sim.y, sim.model.n_experts, max_iter=0, random_state=0)
+
+
+def test_a_dummy_that_separates_is_told():
+    """EM converges where its log odds are 23 or so. Kills: only gates far steeper than that looked at."""
+    rng = np.random.default_rng(1)
+    x, flag = rng.standard_normal(300), np.arange(300) % 2
+    y = np.where(flag, 2.0 * x, 5.0 - x) + 0.1 * rng.standard_normal(300)
+    fit = mf.fit(x[:, np.newaxis], y, 2, gate_features=flag[:, np.newaxis], random_state=0)
+    assert fit.separated == (0, 1)

@@ -103,3 +103,12 @@ def test_curvature_of_no_parameters():
 
 def test_pairs_are_in_the_order_kernels_pack():
     assert lower_pairs(3) == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+
+
+def test_a_column_of_zeros_leaves_a_curvature_definite():
+    """And its coefficient where it is. Kills: Newton's method lost for one constant column."""
+    hessian = np.array([[-4.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, -2.0]])
+    curvature = Curvature.factor(hessian, np.ones(3))
+    assert curvature.definite
+    np.testing.assert_allclose(curvature.solve(np.array([7.0, 0.0, 0.0])), [2.0, 0.0, 1.0])
+    assert not Curvature.factor(np.array([[-4.0, 1.0], [1.0, 0.0]]), np.ones(2)).definite

@@ -383,3 +383,34 @@ def test_a_gate_at_its_limit_that_would_gain_nothing_more_is_converged(seed):
     fit = mf.fit(powers(x), y, 2, random_state=0)
     assert fit.converged
     assert fit.n_iter < 30
+
+
+def test_a_column_nearly_redundant_is_left_out_of_the_climb():
+    """The fourth power of a year, to 11 digits a combination of the others. Kills: it left out at the end only."""
+    year, y = gate_of_years()
+    X = np.c_[powers(year), year**4]
+    with warned("column 3 of X"):
+        fit = mf.fit(X, y, 2, random_state=0)
+    without = mf.fit(powers(year), y, 2, random_state=0)
+    assert fit.n_parameters == without.n_parameters
+    assert fit.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-6)
+    assert fit.history[-1] == pytest.approx(fit.log_likelihood, abs=1e-6)
+
+
+def test_a_start_with_coefficients_of_a_redundant_column(sim, clean):
+    """They are moved onto the columns that it repeats, of experts and gate. Kills: numbers that are none, the column's
+    part of the start lost.
+    """
+    X = np.c_[sim.X, 2.0 * sim.X[:, 0] + 3.0]
+    model, share = clean.model, np.array([[0.5], [-1.0]])
+    coef, gate_coef = np.c_[model.coef, share], np.c_[model.gate_coef, share]
+    coef[:, :1] -= 2.0 * share
+    gate_coef[:, :1] -= 2.0 * share
+    start = mf.MixtureOfExperts(
+        coef, model.intercept - 3.0 * share[:, 0], gate_coef, model.gate_intercept - 3.0 * share[:, 0], model.noise_std
+    )
+    with warned("column 3 of X"):
+        fit = mf.fit_em(X, sim.y, 2, init=start)
+    assert fit.history[0] == pytest.approx(clean.log_likelihood, abs=1e-6)
+    assert fit.n_iter <= 2
+    assert not fit.model.coef[:, 3].any()
