@@ -346,3 +346,14 @@ def test_y_out_of_range_of_moments(transforms, scale):
     sim = mf.make_moe(100, 3, 2, random_state=0)
     with pytest.raises(ValueError, match=r"y has values up to|y varies by"):
         mf.fit_spectral(sim.X, scale * sim.y, 2, transforms=transforms)
+
+
+def test_robust_transforms_take_a_y_that_others_refuse():
+    """Kills: one range for all."""
+    sim = mf.make_moe(2000, 3, 2, random_state=0)
+    robust = mf.fit_spectral(sim.X, 1e100 * sim.y, 2, transforms="robust", random_state=0)
+    np.testing.assert_allclose(
+        robust.coef, mf.fit_spectral(sim.X, sim.y, 2, transforms="robust", random_state=0).coef, rtol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"y has values up to .*e\+100; wanted at most 1e\+50"):
+        mf.fit_spectral(sim.X, 1e100 * sim.y, 2)

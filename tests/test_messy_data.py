@@ -7,7 +7,10 @@ import pytest
 
 import moe_fast as mf
 from moe_fast import collinearity, task
+from moe_fast.activations import get_activation
 from moe_fast.collinearity import Dependence
+from moe_fast.design import Design
+from moe_fast.rows import Rows
 
 N_SAMPLES = 400
 
@@ -347,6 +350,19 @@ def test_powers_of_a_year_are_as_good_as_those_of_the_year_centred():
     assert again.log_likelihood == pytest.approx(raw.log_likelihood, abs=1e-6)
 
 
+def test_powers_of_a_year_that_the_gate_alone_sees():
+    """Beside a column that repeats one of them. Kills: the limit by the experts' columns; one that forgets what is a
+    column's own where another is redundant.
+    """
+    year, y = gate_of_years()
+    x = np.random.default_rng(0).standard_normal((1500, 1))
+    centred = mf.fit(x, y, 2, gate_features=powers(year - 1985.0), random_state=0)
+    with warned("column 3 of gate_features"):
+        raw = mf.fit(x, y, 2, gate_features=np.c_[powers(year), 2.0 * year + 1.0], random_state=0)
+    assert raw.log_likelihood == pytest.approx(centred.log_likelihood, abs=1e-5)
+    assert raw.converged
+
+
 def test_a_gate_that_the_limit_holds_back_is_said(monkeypatch):
     """Kills: `converged` all the same; a word where the gate needs no more."""
     monkeypatch.setattr(task, "_GATE_LIMIT_OF_OWN", 1e-3)
@@ -395,6 +411,17 @@ def test_a_column_nearly_redundant_is_left_out_of_the_climb():
     assert fit.n_parameters == without.n_parameters
     assert fit.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-6)
     assert fit.history[-1] == pytest.approx(fit.log_likelihood, abs=1e-6)
+
+
+def test_some_rows_of_a_design_without_a_column_take_models_as_it_does(sim):
+    """Kills: coefficients divided by the scale of a column that was left out."""
+    X = np.c_[sim.X, sim.X[:, 1]]
+    whole = Design(Rows.check(X, sim.y), get_activation("linear"))
+    design = whole.without(*collinearity.dependences(whole))
+    coef, intercept = np.arange(1.0, 9.0).reshape(2, 4), np.array([1.0, 2.0])
+    rows = design.expert_rows(coef, intercept)
+    np.testing.assert_array_equal(design.on(design.rows.take(slice(0, 50))).expert_rows(coef, intercept), rows)
+    np.testing.assert_allclose(design.expert_matrix @ rows.T, X @ coef.T + intercept)
 
 
 def test_a_start_with_coefficients_of_a_redundant_column(sim, clean):
