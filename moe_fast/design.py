@@ -145,6 +145,11 @@ class Design:
         """The same coordinates on other rows."""
         return Design(rows, self.activation, self.fit_intercept, self.gate, self.gate_intercept, like=self)
 
+    def thinned(self, most: int) -> Design:
+        """The same coordinates on every second, third, ... row, so that there are no more than so many."""
+        step = -(-self.rows.n_samples // most)
+        return self if step == 1 else self.on(self.rows.take(slice(None, None, step)))
+
     def without(self, of_experts: Dependence, of_gate: Dependence) -> Design:
         """The same rows, with columns that depend on others left out: they are zero, as constant ones are.
 

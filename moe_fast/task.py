@@ -53,6 +53,11 @@ _BARRIER = 0.02
 _FEW = 3
 # Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
 _COLLAPSED = 1e-6
+# Residuals of that line are those of outliers if their standard deviation, .6 of the 90 % quantile of their size where
+# they are normal, is above 1.5 of it; then those beyond five times that quantile are left out, and again.
+_USUAL, _DOMINATED, _FAR = 0.9, 1.5, 5.0
+_TOLD_BY = 4096           # rows
+_EXACT = 1e-8             # such a quantile, of that standard deviation, that is rounding
 # Largest coefficient of the gate, per standard deviation of the part of a column that those before it do not give.
 _GATE_LIMIT_OF_OWN = 1e3
 _NEARLY_DEPENDENT = 0.1   # sine below which such a column is blamed
@@ -359,10 +364,24 @@ class Task:
 
     @cached_property
     def residual_std(self) -> float:
-        """What one line for all rows leaves of y, the scale of rules about noise_std; from a sample of large data."""
-        rows = self.design.rows
-        step = -(-rows.n_samples // _SAMPLE_ROWS)
-        return overall_line(self.design if step == 1 else self.design.on(rows.take(slice(None, None, step))))[1]
+        """What one line for all rows leaves of y, the scale of rules about noise_std; from a sample of large data.
+
+        Without rows far beyond the others, if what is left is mostly theirs: noise is not of the scale of outliers.
+        """
+        some, before = self.design.thinned(_SAMPLE_ROWS), 0.0
+        while True:
+            line, std = overall_line(some)
+            few = some.thinned(_TOLD_BY)
+            usual = float(np.quantile(np.abs(few.rows.y - few.expert_matrix @ line), _USUAL))
+            before = before or std
+            if usual <= _EXACT * before:   # most rows are on a line: no noise of theirs to tell a scale by
+                return before
+            if std <= _DOMINATED * usual:
+                return std
+            near = np.flatnonzero(np.abs(some.rows.y - some.expert_matrix @ line) <= _FAR * usual)
+            if len(near) == some.rows.n_samples:
+                return std
+            some, before = some.on(some.rows.take(near)), std
 
     def barrier(self, design: Design) -> float:
         """None is needed where the noise is held."""

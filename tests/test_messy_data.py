@@ -315,6 +315,41 @@ def test_a_target_without_noise():
     np.testing.assert_allclose(fit.model.coef[order], lines, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e4, 1e5, 1e6])
+def test_outliers_far_out_hide_nothing(size):
+    """1 % of y, an expert of their own. Kills: a scale of the noise that is theirs, by which two lines are blurred to
+    one; one trim where it takes several.
+    """
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((400, 1))
+    y = np.where(rng.random(400) < 0.5, 1.0 + x[:, 0], -2.0 - x[:, 0]) + 0.3 * rng.standard_normal(400)
+    y[:5] = size * (1.0 + 0.1 * rng.standard_normal(5))
+    fit = mf.fit(x, y, 3, random_state=0)
+    np.testing.assert_allclose(np.sort(fit.model.coef[:2, 0]), [-1.0, 1.0], atol=0.1)
+    np.testing.assert_allclose(fit.model.noise_std[:2], 0.3, atol=0.05)
+    assert mf.select_n_experts(x, y, [2, 3, 4], random_state=0).n_experts == 3
+
+
+def test_the_scale_of_the_noise(sim):
+    """Kills: rows left out of data without outliers; a scale of nothing where most rows are on a line."""
+
+    def scale(y):
+        options = dict(activation="linear", noise="per_expert", fit_intercept=True, gate="softmax", gate_intercept=True)
+        other = dict.fromkeys(
+            ("gate_features", "sample_weight", "time_limit", "tol", "n_threads", "random_state", "callback")
+        )
+        return task.Task.check(sim.X, y, 2, max_iter=10, **options, **other).residual_std
+
+    D = np.c_[np.ones(N_SAMPLES), sim.X]
+    of_line = np.std(sim.y - D @ np.linalg.lstsq(D, sim.y, rcond=None)[0])
+    assert scale(sim.y) == pytest.approx(of_line)
+    wild = sim.y.copy()
+    wild[::100] += 1e6
+    assert scale(wild) == pytest.approx(of_line, rel=0.1)
+    rare = np.where(np.arange(N_SAMPLES) % 20, 0.0, 1.0)   # its zeros are on a line, once its ones are left out
+    assert scale(rare) > 0.1
+
+
 def test_y_out_of_range_in_a_row_of_no_weight(sim):
     """Such a row is as absent. Kills: its size looked at."""
     weight = np.r_[0.0, np.ones(N_SAMPLES - 1)]
