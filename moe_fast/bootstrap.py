@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -118,7 +119,8 @@ def bootstrap(
     Warns
     -----
     ConvergenceWarning
-        Once, if refits did not converge, collapsed, or separated experts; how many. And if it was stopped early.
+        Once, if refits did not converge, collapsed, separated experts, or lacked what tells a column's coefficients;
+        how many. If resamples could not be fitted, as those of one y: they are left out. And if it was stopped early.
 
     Notes
     -----
@@ -170,31 +172,41 @@ def bootstrap(
         )
 
     replicates: list[FloatArray] = []
-    odd = np.zeros(3, np.intp)
+    odd = np.zeros(4, np.intp)
+    refused: list[str] = []    # resamples of one y, or of fewer rows than experts
+    n_redundant = _n_redundant(fit) if isinstance(fit, FitResult) else math.inf   # of a bare model it is not known
     stopped = False
-    while len(replicates) < n_resamples and not stopped and time.perf_counter() < deadline:
+    while len(replicates) + len(refused) < n_resamples and not stopped and time.perf_counter() < deadline:
         with warnings.catch_warnings():   # counted below
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said it
             warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said so
-            result = refit()
+            try:
+                result = refit()
+            except ValueError as error:
+                refused.append(str(error))
+                continue
         order = match_experts(design.expert_rows(result.model.coef, result.model.intercept), anchor)
         replicates.append(free.vector(result.model.permute(order)))
-        odd += not result.converged, result.penalised, bool(result.separated)
+        lacking = _n_redundant(result) > n_redundant
+        odd += not result.converged, result.penalised, bool(result.separated), lacking
         stopped = report is not None and report(len(replicates), n_resamples) is True
     if len(replicates) < 2:
-        raise ValueError(f"{len(replicates)} refits before the end; raise time_limit, or let it run on")
+        why = f"{len(refused)} were refused: {refused[0]}" if refused else "raise time_limit, or let it run on"
+        raise ValueError(f"{len(replicates)} refits before the end; {why}")
 
     notes = [
         f"{count} of {len(replicates)} refits {what}."
         for count, what in zip(odd, _REMARKS, strict=True) if count
     ]
-    if len(replicates) < n_resamples:
+    if refused:
+        notes.append(f"{len(refused)} resamples could not be fitted, and are left out: {refused[0]}.")
+    if len(replicates) + len(refused) < n_resamples:
         notes.append(f"Stopped after {len(replicates)} of {n_resamples} refits.")
     if notes:
         warnings.warn(" ".join(notes), ConvergenceWarning, stacklevel=2)
     values = np.array(replicates)
-    n_not_converged, n_collapsed, n_separated = odd.tolist()
+    n_not_converged, n_collapsed, n_separated, _ = odd.tolist()
     return Bootstrap(
         free=free, covariance=np.atleast_2d(np.cov(values, rowvar=False)), log_likelihood=log_likelihood,
         n_samples=rows.total_weight, notes=tuple(notes), kind=kind, replicates=values,
@@ -203,10 +215,15 @@ def bootstrap(
     )
 
 
+def _n_redundant(fit: FitResult) -> int:
+    return len(fit.redundant_features) + len(fit.redundant_gate_features)
+
+
 _REMARKS = (
     "did not converge",
     "had an expert that collapsed: the fit with a weak barrier on noise std was kept",
     "had a gate that separates experts without error: its coefficients have no finite optimum",
+    "lacked rows that tell a column from others: its coefficients are zero there",
 )
 
 

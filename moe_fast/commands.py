@@ -99,6 +99,8 @@ def _data_by_columns(
         if name in features or name in gate:
             raise UsageError(f"column {name!r} holds the {role}, so it cannot be a feature")
 
+    if gate and arguments.gate == "constant":
+        raise UsageError("--gate constant has no features: leave out --gate-features")
     if gate_formula or any(is_text(table[name]) for name in [*features, *gate]):
         formula = f"{quoted(target)} ~ {_sum(features)}" + (" - 1" if arguments.no_intercept else "")
         return _data_by_formula(table, formula, f"~ {_sum(gate)}" if gate else gate_formula, weights, arguments)

@@ -386,7 +386,7 @@ class Inference(Estimates):
         reach = float(scipy.special.ndtri((1.0 + level) / 2.0))
         estimates, std_err = self.estimates[:, np.newaxis], self._std_err[:, np.newaxis]
         sides = np.array([-reach, reach])
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):   # of what is no noise, it is not used
             positive = estimates * np.exp(sides * std_err / np.abs(estimates))
         return np.where(self.free.is_noise[:, np.newaxis], positive, estimates + sides * std_err)
 

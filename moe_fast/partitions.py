@@ -91,7 +91,7 @@ def _best_split(design: Design, rows: Labels, rng: np.random.Generator) -> tuple
     best = (math.inf, rows[:0])
     if n_rows < 2 * (p + 2) or x.shape[1] == 0:
         return best
-    smallest = 1e-16 * (float(np.abs(with_y[:, -1]).max()) + 1e-300) ** 2
+    smallest = max(1e-16 * float(np.abs(with_y[:, -1]).max()) ** 2, 1e-300)   # a leaf of zeros
     for _ in range(1 if x.shape[1] == 1 else _TREE_DIRECTIONS):
         along = x @ rng.standard_normal(x.shape[1])
         order = np.argsort(along)
@@ -129,7 +129,8 @@ def local(design: Design, n_experts: int, rng: np.random.Generator) -> Labels:
     lines = lines_through(D, y, near)
     median = np.median(lines, axis=0)
     scale = np.maximum(np.median(np.abs(lines - median), axis=0), 1e-300)
-    of_line = _clusters(np.clip((lines - median) / scale, -10.0, 10.0), n_experts, rng)
+    with np.errstate(over="ignore"):
+        of_line = _clusters(np.clip((lines - median) / scale, -10.0, 10.0), n_experts, rng)
     expert = random_parameters(design, n_experts, rng).expert
     for k in range(n_experts):
         if np.any(of_line == k):

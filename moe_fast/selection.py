@@ -371,7 +371,8 @@ def _warn(chosen: SelectionRow) -> None:
         )
     if not chosen.converged:
         warnings.warn(
-            f"the fit chosen, of {chosen.n_experts} experts, has not converged; raise max_iter, or tol",
+            f"the fit chosen, of {chosen.n_experts} experts, has not converged; raise time_limit, if there is one, "
+            f"max_iter, or tol",
             ConvergenceWarning, stacklevel=4,
         )
 

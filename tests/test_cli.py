@@ -468,6 +468,7 @@ def test_progress_only_on_a_terminal(run, data, monkeypatch):
         (["data.csv", "--target", "x1,x2"], 2, "--target takes one column, got 2"),
         (["data.csv", "--target", "y", "--gate-features", "x1,x2,z"], 2, "no column is left for the experts"),
         (["data.csv", "--target", "y", "--plot", "fit.xyz"], 2, "cannot draw fit.xyz"),
+        (["data.csv", "--target", "y", "--gate", "constant", "--gate-features", "z"], 2, "leave out --gate-features"),
         (["data.csv", "--target", "y", "--save", "no/where.json"], 2, "no folder no to write no/where.json in"),
         (["data.csv", "--target", "y", "--noise", "per-expert"], 1, "did you mean 'per_expert'"),
         (["data.csv", "--target", "y", "--weights", "x1"], 1, "sample_weight"),

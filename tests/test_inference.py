@@ -840,3 +840,25 @@ def test_bootstrap_says_which_refits_were_odd(separated):
     assert boot.n_separated == 4
     assert boot.n_collapsed == 0
     assert "4 of 4 refits" in str(boot.summary())
+
+
+def test_a_coefficient_of_zero_has_an_interval():
+    """Warnings are errors here. Kills: the log scale of a noise taken of it."""
+    x, y = np.tile([-1.0, -1.0, 1.0, 1.0], 10)[:, np.newaxis], np.tile([0.0, 1.0, 0.0, 1.0], 10)
+    low, high = mf.infer(mf.fit(x, y, 1), x, y).conf_int().coef[0, 0]
+    assert low == pytest.approx(-high)
+    assert 0.1 < high < 0.3
+
+
+def test_resamples_that_cannot_be_fitted_are_left_out():
+    """Kills: an error in the middle, by which all refits are lost; a coefficient of zero counted without a word."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 1)), np.r_[3.0, 5.0, np.zeros(38)]
+    with pytest.warns(mf.ConvergenceWarning, match="resamples could not be fitted, and are left out: y is constant"):
+        found = mf.bootstrap(mf.fit(x, y, 1), x, y, 60, random_state=0)
+    assert 40 < len(found.replicates) < 60
+    X = np.c_[rng.standard_normal(60), np.r_[1.0, 1.0, np.zeros(58)]]
+    y = X[:, 0] + 5.0 * X[:, 1] + 0.3 * rng.standard_normal(60)
+    with pytest.warns(mf.ConvergenceWarning, match=r"of 60 refits lacked rows that tell a column from others"):
+        found = mf.bootstrap(mf.fit(X, y, 1), X, y, 60, random_state=0)
+    assert (found.replicates[:, 2] == 0.0).any()

@@ -476,3 +476,13 @@ def test_a_start_with_coefficients_of_a_redundant_column(sim, clean):
     assert fit.history[0] == pytest.approx(clean.log_likelihood, abs=1e-6)
     assert fit.n_iter <= 2
     assert not fit.model.coef[:, 3].any()
+
+
+def test_starts_of_a_y_with_many_zeros_and_of_a_large_one(sim):
+    """Warnings are errors here. Kills: the logarithm of a leaf of zeros, a scale of nothing."""
+    y = np.maximum(sim.X.sum(axis=1) + 0.5 * noise(), 0.0)
+    for kind in ("tree", "local"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mf.ConvergenceWarning)
+            mf.fit_em(sim.X, y, 3, init=kind, n_init=5, max_iter=20, random_state=0)
+            mf.fit_em(sim.X[:, :1], 1e30 * np.round(y), 2, init=kind, n_init=5, max_iter=20, random_state=0)
