@@ -252,6 +252,12 @@ def _check_outputs(*paths: str | None) -> None:
             raise UsageError(f"no folder {Path(path).parent} to write {path} in")
 
 
+def _check_table(path: str) -> None:
+    """Refuse a name by whose end others would take the table for what it is not."""
+    if Path(path).suffix in (".xlsx", ".xls", ".json", ".feather", ".arrow", ".gz", ".tsv"):
+        raise UsageError(f"cannot write {path}: a table is written as CSV (.csv) or Parquet (.parquet)")
+
+
 def _check_picture(path: str | None) -> None:
     """Refuse a kind of picture that cannot be drawn; otherwise get ready to draw without a screen."""
     if path is None:
@@ -317,6 +323,7 @@ def predict(arguments: argparse.Namespace) -> None:
     model = mf.load(arguments.model)
     table = read_table(arguments.data)
     _check_outputs(arguments.output)
+    _check_table(arguments.output)
     inputs, as_arguments = _prediction_inputs(model, table, arguments)
     if not arguments.skip_missing:
         refuse_missing(inputs, "give --skip-missing to leave those rows unpredicted")
@@ -403,6 +410,7 @@ def _quality(predicted: pd.Series, observed: pd.Series) -> str:
 
 def simulate(arguments: argparse.Namespace) -> None:
     _check_outputs(arguments.save, arguments.output)
+    _check_table(arguments.output)
     simulation = mf.make_moe(
         arguments.rows,
         arguments.features,
@@ -420,7 +428,7 @@ def simulate(arguments: argparse.Namespace) -> None:
         table["expert"] = simulation.labels + 1
     write_table(table, arguments.output)
     if arguments.save:
-        simulation.model.save(arguments.save)
+        replace(simulation.model, feature_names=names, target_name="y").save(arguments.save)
 
 
 # ---- compare and info ----

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -661,7 +662,17 @@ def test_simulated_table_is_the_simulation(run, tmp_path):
     assert code == 0
     assert list(got) == ["x1", "x2", "x3", "x4", "y", "expert"]
     assert (got.to_numpy() == np.column_stack([expected.X, expected.y, expected.labels + 1])).all()
-    assert mf.load(truth) == expected.model
+    assert mf.load(truth) == replace(expected.model, feature_names=["x1", "x2", "x3", "x4"], target_name="y")
+
+
+def test_the_model_of_a_simulation_predicts_its_table(run, tmp_path):
+    """Kills: a model without the names that the table has; a table under a name that says it is another kind."""
+    truth, path = tmp_path / "truth.json", tmp_path / "data.csv"
+    assert run("simulate", "--rows", 20, "--save", truth, "--output", path)[0] == 0
+    assert run("predict", truth, path)[0] == 0
+    code, _, errors = run("predict", truth, path, "--output", tmp_path / "out.xlsx")
+    assert code == 2
+    assert "out.xlsx: a table is written as CSV (.csv) or Parquet (.parquet)" in errors
 
 
 def test_simulate_without_room_for_an_orthogonal_gate(run):
