@@ -428,7 +428,7 @@ def simulate(arguments: argparse.Namespace) -> None:
         table["expert"] = simulation.labels + 1
     write_table(table, arguments.output)
     if arguments.save:
-        replace(simulation.model, feature_names=names, target_name="y").save(arguments.save)
+        replace(simulation.model, feature_names=tuple(names), target_name="y").save(arguments.save)
 
 
 # ---- compare and info ----
