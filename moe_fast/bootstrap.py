@@ -179,7 +179,6 @@ def bootstrap(
     while len(replicates) + len(refused) < n_resamples and not stopped and time.perf_counter() < deadline:
         with warnings.catch_warnings():   # counted below
             warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said it
             warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said so
             try:
                 result = refit()

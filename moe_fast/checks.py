@@ -254,9 +254,11 @@ def check_random_state(random_state: Any) -> np.random.Generator:
     accepted = (np.random.Generator, np.random.BitGenerator, np.random.SeedSequence)
     if random_state is None or isinstance(random_state, accepted):
         return np.random.default_rng(random_state)
-    if not isinstance(random_state, numbers.Integral) or isinstance(random_state, (bool, np.bool_)):
-        raise TypeError(f"random_state must be None, an integer or a numpy Generator, got {_describe(random_state)}")
-    return np.random.default_rng(check_integer(random_state, "random_state", 0))
+    try:
+        return np.random.default_rng(check_integer(random_state, "random_state", 0))
+    except TypeError:
+        shown = _describe(random_state)
+        raise TypeError(f"random_state must be None, an integer or a numpy Generator, got {shown}") from None
 
 
 def feature_names(X: Any) -> list[str] | None:

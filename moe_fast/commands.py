@@ -254,7 +254,7 @@ def _check_outputs(*paths: str | None) -> None:
 
 def _check_table(path: str) -> None:
     """Refuse a name by whose end others would take the table for what it is not."""
-    if Path(path).suffix in (".xlsx", ".xls", ".json", ".feather", ".arrow", ".gz", ".tsv"):
+    if Path(path).suffix in (".xlsx", ".xls", ".json", ".feather", ".arrow", ".tsv"):
         raise UsageError(f"cannot write {path}: a table is written as CSV (.csv) or Parquet (.parquet)")
 
 

@@ -332,20 +332,20 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     while True:
         if pressed.any():
             curvature[pressed] = curvature[:, pressed] = slope[pressed] = 0.0
-        move = _bounded_move(curvature.copy(), slope, gate)
+        move = _bounded_move(curvature, slope, gate)
         if not _press(pressed, gate.ravel(), move, limit):
             return move.reshape(n_rows, q)
 
 
 def _bounded_move(curvature: FloatArray, slope: FloatArray, gate: FloatArray) -> FloatArray:
-    """`_gate_move` by a curvature, which it may overwrite, and a slope."""
+    """`_gate_move` by a curvature and a slope."""
     move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
     allowed, widest = max(_WIDEST_GATE_STEP, np.abs(gate).max()), np.abs(move).max()
     with np.errstate(over="ignore", invalid="ignore"):   # no number is no answer
         left = np.abs(slope - curvature @ move).max()
         answered = left * allowed <= _UNANSWERED * (move @ slope)
     if not answered:
-        curvature.flat[:: len(slope) + 1] += math.sqrt(slope @ slope) / allowed
+        curvature = curvature + math.sqrt(slope @ slope) / allowed * np.eye(len(slope))
         move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
     elif widest > allowed:
         move *= allowed / widest

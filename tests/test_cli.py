@@ -673,6 +673,8 @@ def test_the_model_of_a_simulation_predicts_its_table(run, tmp_path):
     code, _, errors = run("predict", truth, path, "--output", tmp_path / "out.xlsx")
     assert code == 2
     assert "out.xlsx: a table is written as CSV (.csv) or Parquet (.parquet)" in errors
+    assert run("predict", truth, path, "--output", tmp_path / "out.csv.gz")[0] == 0
+    assert len(tables.read_table(str(tmp_path / "out.csv.gz"))) == 20
 
 
 def test_simulate_without_room_for_an_orthogonal_gate(run):
