@@ -15,7 +15,7 @@ from .design import Design
 from .exceptions import CollinearityWarning
 from .rows import Rows
 
-__all__ = ["Dependence", "dependences", "warn_of_redundant"]
+__all__ = ["Dependence", "dependences", "grams", "warn_of_redundant"]
 
 FloatArray = NDArray[np.float64]
 
@@ -98,19 +98,22 @@ def dependences(design: Design) -> tuple[Dependence, Dependence]:
 
     Of large data a sample is looked at; all rows are read, in one pass, only where that finds redundant columns.
     """
-    rows = design.rows
-    step = rows.n_samples // max(_ROWS, _ROWS_PER_COLUMN * max(design.n_columns, design.n_gate_columns))
-    some = design if step <= 1 else design.on(rows.take(slice(None, None, step)))
+    some = design.thinned(max(_ROWS, _ROWS_PER_COLUMN * max(design.n_columns, design.n_gate_columns)))
     experts = _dependence(some.expert_matrix, some.rows.y)
-    if step > 1 and len(experts):
-        experts = Dependence.of(_gram_of_all(rows, design.standard, design.fit_intercept))
+    if some is not design and len(experts):
+        experts = Dependence.of(_expert_gram(design))
     if design.Z is None:
         return experts, experts
     gate = _dependence(some.gate_matrix, some.rows.y)
-    if step > 1 and len(gate):
-        seen = rows if design.Z is rows.X else replace(rows, X=design.Z)
-        gate = Dependence.of(_gram_of_all(seen, design.gate_standard, design.gate_intercept))
+    if some is not design and len(gate):
+        gate = Dependence.of(_gate_gram(design))
     return experts, gate
+
+
+def grams(design: Design) -> tuple[FloatArray, FloatArray]:
+    """Inner products of the experts' columns, (p, p), and of the gate's, (q, q), over all rows, weighted."""
+    experts = _expert_gram(design)
+    return experts, experts if design.Z is None else _gate_gram(design)
 
 
 def _dependence(matrix: FloatArray, y: FloatArray) -> Dependence:
@@ -121,6 +124,16 @@ def _dependence(matrix: FloatArray, y: FloatArray) -> Dependence:
     # Rows that are there twice, with one y, say no more than one of double weight.
     is_short = len(found) > 0 and len(np.unique(np.column_stack([matrix, y]), axis=0)) <= p
     return Dependence.minimum_norm(matrix) if is_short else found
+
+
+def _expert_gram(design: Design) -> FloatArray:
+    return _gram_of_all(design.rows, design.standard, design.fit_intercept)
+
+
+def _gate_gram(design: Design) -> FloatArray:
+    assert design.Z is not None
+    rows = design.rows if design.Z is design.rows.X else replace(design.rows, X=design.Z)
+    return _gram_of_all(rows, design.gate_standard, design.gate_intercept)
 
 
 def _gram_of_all(rows: Rows, standard: FloatArray, intercept: bool) -> FloatArray:

@@ -19,8 +19,9 @@ from . import _em
 from .checks import check_choice
 from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
+from .determined import Determined
 from .exceptions import ConvergenceWarning
-from .information import gradient, hessian, scales, scores
+from .information import gradient, hessian, scores
 from .model import MixtureOfExperts
 from .objective import Objective
 from .result import FitResult, expert_columns, gate_columns
@@ -34,11 +35,6 @@ FloatArray = NDArray[np.float64]
 
 NOISES = ("per_expert", "shared", "held")
 
-# Curvature below this part of a typical one is none: the sums of a pass are right to about 1e-14.
-_NO_CURVATURE = 1e-11
-# A parameter with so large a part in a direction without curvature is undetermined. An eigenvector beside curvatures
-# of 1e-9 and more is right to 1e-5.
-_PART = 1e-5
 # Standard errors between the estimates and the maximum near them, above which they are no maximum.
 _FAR = 0.3
 _SAME_ROWS = 1e-6   # of log-likelihood per row: so near are those of a fit and of its model on the same rows
@@ -447,15 +443,15 @@ def infer(
     -----
     UserWarning
         If parameters are undetermined (columns that depend on each other, an expert without rows or with all
-        rows on the flat side of its ReLU, gates that separate): named, with NaN as standard error. All other
-        parameters are as they would be with those held.
+        rows on the flat side of its ReLU, a dummy that is zero in all of an expert's rows, gates that separate): named,
+        with NaN as standard error. All other parameters are as they would be with those held.
     ConvergenceWarning
         If the model is no maximum of the likelihood of these rows: they are not those of the fit, or it had not
         converged.
 
     Notes
     -----
-    One more pass over the rows, and for the sandwich a slower one in numpy. A fit with the barrier
+    Two more passes over the rows, and for the sandwich a slower one in numpy. A fit with the barrier
     (``fit.penalised``) has the curvature of what it maximised. The (leaky) ReLU has no second derivative at its kink;
     what is used leaves the kink out, which is right for large data if the model is (docs/inference.md).
 
@@ -479,15 +475,15 @@ def infer(
     objective = free.objective(barrier)
 
     steep = may_separate(parameters)
-    sums = design.run(parameters, _em.INFORMATION | (_em.GATE_GRAM if steep else 0))
+    sums = design.run(parameters, _em.INFORMATION | _em.EXPERT_GRAM | (_em.GATE_GRAM if steep else 0))
     if not sums.finite:
         raise ValueError("the log-likelihood of these rows is not finite at the model; scale X or y down")
     groups = _unseparated(parameters, sums) if steep else [list(range(parameters.n_experts))]
     infinite = np.zeros(free.n_parameters, bool)
     for expert in itertools.chain(*groups[1:]):
         infinite[free.gate_row(expert)] = True
-    size = scales(sums, parameters, objective)
-    bread, flat, upward = _inverse(-hessian(sums, parameters, objective), size)
+    determined = Determined.of(design, parameters, objective, sums, -hessian(sums, parameters, objective))
+    bread = determined.inverse
     slope = gradient(sums, parameters, objective)
     distance = math.sqrt(max(float(slope @ bread @ slope), 0.0))
     if distance > _FAR and not _is_end_of(fit, sums):
@@ -500,11 +496,10 @@ def infer(
         bread = bread @ _outer_products(design, parameters, objective) @ bread
 
     to_raw = _to_raw(design, parameters, free)
-    part, whole = np.linalg.norm(to_raw @ flat, axis=1), np.linalg.norm(to_raw / size, axis=1)
-    undetermined = infinite | (part > _PART * whole)
+    undetermined = infinite | determined.leaves_out(to_raw)
     matrix = to_raw @ bread @ to_raw.T
     matrix[undetermined] = matrix[:, undetermined] = np.nan
-    notes = _explain(free, undetermined, groups, upward)
+    notes = _explain(free, undetermined, groups, determined.upward)
     if barrier:
         notes = (*notes, "Curvature of the likelihood with the barrier on noise std, which the fit maximised.")
     return Inference(free, matrix, float(sums.log_likelihood), rows.total_weight, notes, kind=covariance)
@@ -527,24 +522,6 @@ def _is_end_of(fit: FitResult | MixtureOfExperts, sums: Sums) -> bool:
     if not isinstance(fit, FitResult) or not fit.converged:
         return False
     return bool(abs(sums.log_likelihood - fit.log_likelihood) <= _SAME_ROWS * sums.total)
-
-
-def _inverse(information: FloatArray, size: FloatArray) -> tuple[FloatArray, FloatArray, bool]:
-    """Inverse of the information, a basis (m, r) of the directions in which there is none, and whether any is negative.
-
-    Where there are such, the inverse is that on the other directions: right for all that does not depend on them.
-    """
-    scaled = information / np.outer(size, size)
-    try:
-        lower = np.linalg.cholesky(scaled)
-    except np.linalg.LinAlgError:
-        lower = None
-    if lower is not None and (np.diagonal(lower) ** 2 > _NO_CURVATURE).all():
-        return np.linalg.inv(scaled) / np.outer(size, size), np.empty((len(size), 0)), False
-    values, vectors = np.linalg.eigh(scaled)
-    kept = values > _NO_CURVATURE
-    vectors = vectors / size[:, np.newaxis]
-    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, vectors[:, ~kept], bool(values[0] < -_NO_CURVATURE)
 
 
 def _outer_products(design: Design, parameters: Parameters, objective: Objective) -> FloatArray:

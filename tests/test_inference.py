@@ -439,6 +439,44 @@ def test_nearly_dependent_columns_are_determined():
     assert found.standard_errors.coef[0, 1] == pytest.approx(wanted, rel=1e-4)
 
 
+def with_dummy(seed, n, n_rows_of_second):
+    """Two lines, a dummy that is one in `n_rows_of_second` of the second's rows only, and the lines."""
+    rng = np.random.default_rng(seed)
+    dummy = rng.random(n) < 0.3
+    dummy[:n_rows_of_second] = True
+    x = rng.standard_normal(n)
+    first = dummy | (rng.random(n) < 0.5)
+    first[:n_rows_of_second] = False
+    y = np.where(first, 5.0 + x, -5.0 - x) + 0.3 * rng.standard_normal(n)
+    return np.column_stack([x, dummy]), y, mf.MixtureOfExperts([[1.0, 0.0], [-1.0, 0.0]], [5.0, -5.0], noise_std=0.3)
+
+
+@pytest.mark.parametrize("covariance", ["observed", "sandwich"])
+@pytest.mark.parametrize("tol", [1e-6, 1e-8, 1e-10])
+def test_a_dummy_that_is_zero_in_all_of_an_experts_rows(covariance, tol):
+    """Its coefficients are where EM ended, whatever curvature that left; all else is as if it were known.
+
+    Kills: no curvature to rounding as the rule, by which the sandwich has variances below zero, or small ones.
+    """
+    X, y, lines = with_dummy(0, 400, 0)
+    fit = mf.fit_em(X, y, 2, init=lines, tol=tol)
+    found = warned("undetermined", fit, X, y, covariance=covariance)
+    second = int(np.argmin(fit.model.intercept))
+    assert set(found.undetermined) == {f"expert {second + 1}: x1", "gate 1: x1"}
+    alone = fit.model.noise_std[second] / np.sqrt(fit.effective_sizes[second])
+    assert found.standard_errors.intercept[second] == pytest.approx(alone, rel=0.1)
+
+
+def test_a_dummy_that_is_one_in_one_of_an_experts_rows():
+    """Kills: a row's worth of information as the least that determines."""
+    X, y, lines = with_dummy(0, 400, 1)
+    fit = mf.fit_em(X, y, 2, init=lines)
+    found = mf.infer(fit, X, y)
+    assert found.undetermined == ()
+    second = int(np.argmin(fit.model.intercept))
+    assert found.standard_errors.coef[second, 1] == pytest.approx(fit.model.noise_std[second], rel=0.1)
+
+
 def test_an_expert_without_rows():
     sim = simulated()
     fit = fitted(sim)
