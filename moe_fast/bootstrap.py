@@ -39,7 +39,8 @@ class Bootstrap(Estimates):
     kind : {"case", "parametric"}
         What was drawn: rows, or targets.
     replicates : ndarray of shape (n_resamples, n_parameters)
-        The free parameters of every refit, its experts in the order of the model's.
+        The free parameters of every refit, its experts in the order of the model's. NaN: coefficients of a column that
+        was redundant in its rows; covariances and quantiles are of the refits that have them.
     n_not_converged, n_collapsed, n_separated : int
         Refits that did not converge, in which an expert collapsed (and the penalised fit was kept), and whose gate
         separates experts. They are among the replicates.
@@ -59,7 +60,9 @@ class Bootstrap(Estimates):
         return f"{self.kind} bootstrap ({len(self.replicates)})"
 
     def _interval(self, level: float) -> FloatArray:
-        return np.quantile(self.replicates, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0).T
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN slice")   # of a column that is redundant in all
+            return np.nanquantile(self.replicates, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0).T
 
 
 def bootstrap(
@@ -102,7 +105,7 @@ def bootstrap(
         Seconds after which no refit is begun; what there is is kept, with a warning.
     random_state : None, int, Generator, optional
     progress : bool or callable, default False
-        Called with (refits done, n_resamples) after each refit; returning True stops and keeps what there is, with a
+        Called with (resamples done, n_resamples) after each; returning True stops and keeps what there is, with a
         warning. True: a line that counts, on the standard error stream.
 
     Returns
@@ -171,59 +174,81 @@ def bootstrap(
             **named,
         )
 
-    replicates: list[FloatArray] = []
-    odd = np.zeros(4, np.intp)
-    refused: list[str] = []    # resamples of one y, or of fewer rows than experts
-    n_redundant = _n_redundant(fit) if isinstance(fit, FitResult) else math.inf   # of a bare model it is not known
+    refits = _Refits(free, _n_redundant(fit) if isinstance(fit, FitResult) else math.inf)   # of a bare model: not known
     stopped = False
-    while len(replicates) + len(refused) < n_resamples and not stopped and time.perf_counter() < deadline:
-        with warnings.catch_warnings():   # counted below
+    while refits.n_done < n_resamples and not stopped and time.perf_counter() < deadline:
+        with warnings.catch_warnings():   # counted
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said so
             try:
                 result = refit()
             except ValueError as error:
-                refused.append(str(error))
-                continue
-        order = match_experts(design.expert_rows(result.model.coef, result.model.intercept), anchor)
-        replicates.append(free.vector(result.model.permute(order)))
-        lacking = _n_redundant(result) > n_redundant
-        odd += not result.converged, result.penalised, bool(result.separated), lacking
-        stopped = report is not None and report(len(replicates), n_resamples) is True
-    if len(replicates) < 2:
+                refits.refused.append(str(error))
+            else:
+                experts = design.expert_rows(result.model.coef, result.model.intercept)
+                refits.take(result, match_experts(experts, anchor))
+        stopped = report is not None and report(refits.n_done, n_resamples) is True
+    n_refits = len(refits.replicates)
+    if n_refits < 2:
+        refused = refits.refused
         why = f"{len(refused)} were refused: {refused[0]}" if refused else "raise time_limit, or let it run on"
-        raise ValueError(f"{len(replicates)} refits before the end; {why}")
+        raise ValueError(f"{n_refits} refits before the end; {why}")
 
-    notes = [
-        f"{count} of {len(replicates)} refits {what}."
-        for count, what in zip(odd, _REMARKS, strict=True) if count
-    ]
-    if refused:
-        notes.append(f"{len(refused)} resamples could not be fitted, and are left out: {refused[0]}.")
-    if len(replicates) + len(refused) < n_resamples:
-        notes.append(f"Stopped after {len(replicates)} of {n_resamples} refits.")
+    notes = refits.notes()
+    if refits.n_done < n_resamples:
+        notes.append(f"Stopped after {n_refits} of {n_resamples} refits.")
     if notes:
         warnings.warn(" ".join(notes), ConvergenceWarning, stacklevel=2)
-    values = np.array(replicates)
-    n_not_converged, n_collapsed, n_separated, _ = odd.tolist()
+    values = np.array(refits.replicates)
+    n_not_converged, n_collapsed, n_separated, _ = refits.odd.tolist()
+    covariance = np.ma.cov(np.ma.masked_invalid(values), rowvar=False)   # each of the refits that have both
     return Bootstrap(
-        free=free, covariance=np.atleast_2d(np.cov(values, rowvar=False)), log_likelihood=log_likelihood,
+        free=free, covariance=np.atleast_2d(covariance.filled(np.nan)), log_likelihood=log_likelihood,
         n_samples=rows.total_weight, notes=tuple(notes), kind=kind, replicates=values,
         n_not_converged=n_not_converged, n_collapsed=n_collapsed, n_separated=n_separated,
         seconds=time.perf_counter() - began,
     )
 
 
+class _Refits:
+    """What refits came to, and how many were odd."""
+
+    _REMARKS = (
+        "did not converge",
+        "had an expert that collapsed: the fit with a weak barrier on noise std was kept",
+        "had a gate that separates experts without error: its coefficients have no finite optimum",
+        "lacked rows that tell a column from others: its coefficients are not of them",
+    )
+
+    def __init__(self, free: FreeParameters, n_redundant: float) -> None:
+        self._free, self._n_redundant = free, n_redundant
+        self.replicates: list[FloatArray] = []
+        self.odd = np.zeros(len(self._REMARKS), np.intp)
+        self.refused: list[str] = []    # resamples of one y, or of fewer rows than experts
+
+    @property
+    def n_done(self) -> int:
+        return len(self.replicates) + len(self.refused)
+
+    def take(self, result: FitResult, order: NDArray[np.intp]) -> None:
+        vector = self._free.vector(result.model.permute(order))
+        vector[self._free.of_columns(result.redundant_features, result.redundant_gate_features)] = np.nan
+        self.replicates.append(vector)
+        lacking = _n_redundant(result) > self._n_redundant
+        self.odd += not result.converged, result.penalised, bool(result.separated), lacking
+
+    def notes(self) -> list[str]:
+        notes = [
+            f"{count} of {len(self.replicates)} refits {what}."
+            for count, what in zip(self.odd, self._REMARKS, strict=True) if count
+        ]
+        if self.refused:
+            notes.append(f"{len(self.refused)} resamples could not be fitted, and are left out: {self.refused[0]}.")
+        return notes
+
+
 def _n_redundant(fit: FitResult) -> int:
     return len(fit.redundant_features) + len(fit.redundant_gate_features)
-
-
-_REMARKS = (
-    "did not converge",
-    "had an expert that collapsed: the fit with a weak barrier on noise std was kept",
-    "had a gate that separates experts without error: its coefficients have no finite optimum",
-    "lacked rows that tell a column from others: its coefficients are zero there",
-)
 
 
 class _Cases:

@@ -6,6 +6,7 @@ import itertools
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -192,6 +193,12 @@ class FreeParameters:
         row = np.append(self.places.gate_intercept[expert], self.places.gate_coef[expert])
         return row[row >= 0]
 
+    def of_columns(self, features: Sequence[int], gate_features: Sequence[int]) -> NDArray[np.intp]:
+        """Places of the coefficients of some columns of X, in the experts, and of some that the gate sees."""
+        of_gate = self.places.gate_coef[:, list(gate_features)]
+        found = np.append(self.places.coef[:, list(features)], of_gate)
+        return found[found >= 0]
+
     def vector(self, model: MixtureOfExperts) -> FloatArray:
         """The free numbers of a model."""
         out = np.empty(self.n_parameters)
@@ -323,7 +330,7 @@ class Estimates(ABC):
 
     @cached_property
     def _z(self) -> FloatArray:
-        with np.errstate(divide="ignore", invalid="ignore"):   # refits may all have one number, of a constant column
+        with np.errstate(divide="ignore", invalid="ignore"):   # refits may all have one number
             z = self.estimates / self._std_err
         z[self.free.is_noise] = np.nan
         return z
