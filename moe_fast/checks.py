@@ -20,6 +20,7 @@ import scipy
 from numpy.typing import NDArray
 
 __all__ = [
+    "CONSTANT",
     "check_choice",
     "check_held_noise",
     "check_integer",
@@ -33,6 +34,8 @@ __all__ = [
     "check_weights",
     "feature_names",
 ]
+
+CONSTANT = 1e-13   # ratio of standard deviation to mean, up to which a column is constant to working precision
 
 _BLOCK_SIZE = 1 << 16   # values looked at together: half a megabyte of float64, which stays in a core's cache
 _N_NAMED = 3            # offending rows, or columns, that a message names

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import _em
 from .activations import Activation, Code
+from .checks import CONSTANT
 from .linalg import DEPENDENT
 from .model import MixtureOfExperts
 from .objective import Objective
@@ -32,8 +33,6 @@ Sums = SimpleNamespace   # the named sums of one pass, em_problem.h
 _Curve = tuple[FloatArray | None, FloatArray | None, FloatArray | None]   # g, g', g'' at linear predictors
 _NO_CURVE: _Curve = (None, None, None)
 
-# Below this ratio of standard deviation to mean a column is constant to working precision.
-_CONSTANT = 1e-13
 _BRIEF_SYSTEM = 128   # columns of its largest system, which the kernel solves about as fast as LAPACK
 _BRIEF = 1 << 22    # multiplications of a pass, some milliseconds: what Python does between passes is a tenth of it
 
@@ -345,7 +344,7 @@ def _named(total: FloatArray, parts: dict[str, Any]) -> Sums:
 def _standard(mean: FloatArray, std: FloatArray, centred: bool) -> FloatArray:
     """Shift and scale of the columns. Without an intercept to take the shift up, columns are only scaled."""
     size = std if centred else np.hypot(mean, std)
-    scale = np.where(size > _CONSTANT * np.abs(mean), size, 0.0)
+    scale = np.where(size > CONSTANT * np.abs(mean), size, 0.0)
     return np.stack([mean if centred else np.zeros_like(mean), 1.0 / np.where(scale > 0.0, scale, 1.0)])
 
 

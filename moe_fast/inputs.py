@@ -1,7 +1,7 @@
 """The law of the inputs x, which the scores of the spectral step depend on (docs/math.md, section 3).
 
 The theory has x standard normal. Here x may be normal with any mean and covariance, or a mixture of such. A
-law is a list of components, each with the mean and the symmetric inverse square root that standardise it, and
+law is a list of components, each with the mean and the matrix W that standardise it, W (x - mean) ~ N(0, I), and
 says how likely each component is at a given x.
 """
 
@@ -16,16 +16,15 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from .checks import check_choice, check_integer, check_matrix, check_vector
+from .checks import CONSTANT, check_choice, check_integer, check_matrix, check_vector
 
 __all__ = ["Gaussian", "GaussianMixture", "InputLaw", "StandardNormal", "check_inputs"]
 
 Array = NDArray[np.float64]
-Component = tuple[Array, Array]   # mean (d,), symmetric inverse square root of the covariance (d, d)
+Component = tuple[Array, Array]   # mean (d,), W (d, d): W cov W' is the identity
 
 _BLOCK_ROWS = 2048   # below the size from which OpenBLAS starts threads, as in model.py
-# At this ratio of the extreme eigenvalues the smallest has two digits left: columns of scales 1 to 1e6
-# pass, linearly dependent ones do not.
+# Of the correlations, over the largest: the smallest eigenvalue then has two digits left.
 _SMALLEST_EIGENVALUE_RATIO = 1e-14
 
 
@@ -73,22 +72,22 @@ class Gaussian:
 
     mean: Array
     cov: Array
-    _inverse_sqrt: Array = field(init=False, repr=False)
+    _to_standard: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         mean = _frozen(check_vector(self.mean, "mean"))
-        cov, inverse_sqrt = _check_covariance(self.cov, "cov", mean.size)
+        cov, to_standard = _check_covariance(self.cov, "cov", mean.size)
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "cov", cov)
-        object.__setattr__(self, "_inverse_sqrt", inverse_sqrt)
+        object.__setattr__(self, "_to_standard", to_standard)
 
     @property
     def n_features(self) -> int:
         return self.mean.size
 
     def components(self) -> list[Component]:
-        """The one component: mean (n_features,), symmetric inverse square root of cov."""
-        return [(self.mean, self._inverse_sqrt)]
+        """The one component: mean (n_features,), and W with W cov W' = I, symmetric where variances are equal."""
+        return [(self.mean, self._to_standard)]
 
     def responsibilities(self, X: ArrayLike) -> None:
         """None: there is one component."""
@@ -115,7 +114,7 @@ class GaussianMixture:
     weights: Array
     means: Array
     covariances: Array
-    _inverse_sqrts: tuple[Array, ...] = field(init=False, repr=False)
+    _to_standard: tuple[Array, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         weights = _frozen(check_vector(self.weights, "weights"))
@@ -131,19 +130,19 @@ class GaussianMixture:
         checked = [
             _check_covariance(cov, f"covariances[{j}]", n_features) for j, cov in enumerate(self.covariances)
         ]
-        covariances, inverse_sqrts = zip(*checked, strict=True)
+        covariances, to_standard = zip(*checked, strict=True)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "means", means)
         object.__setattr__(self, "covariances", _frozen(np.stack(covariances)))
-        object.__setattr__(self, "_inverse_sqrts", inverse_sqrts)
+        object.__setattr__(self, "_to_standard", to_standard)
 
     @property
     def n_features(self) -> int:
         return self.means.shape[1]
 
     def components(self) -> list[Component]:
-        """Mean (n_features,) and symmetric inverse square root of the covariance, of every component."""
-        return list(zip(self.means, self._inverse_sqrts, strict=True))
+        """Mean (n_features,) and W, as those of a `Gaussian`, of every component."""
+        return list(zip(self.means, self._to_standard, strict=True))
 
     def responsibilities(self, X: ArrayLike) -> Array | None:
         """Probability of every component given x.
@@ -163,10 +162,10 @@ class GaussianMixture:
         resp = np.empty((X.shape[0], self.weights.size))
         components = self.components()
         # log(weight / sqrt(det covariance))
-        offsets = np.log(self.weights) + [np.linalg.slogdet(root).logabsdet for root in self._inverse_sqrts]
+        offsets = np.log(self.weights) + [np.linalg.slogdet(W).logabsdet for W in self._to_standard]
         for rows in _row_blocks(X.shape[0]):
-            for j, (mean, inverse_sqrt) in enumerate(components):
-                standardised = (X[rows] - mean) @ inverse_sqrt
+            for j, (mean, W) in enumerate(components):
+                standardised = (X[rows] - mean) @ W.T
                 resp[rows, j] = offsets[j] - 0.5 * np.einsum("ia,ia->i", standardised, standardised)
             resp[rows] = scipy.special.softmax(resp[rows], axis=1)
         return resp
@@ -230,12 +229,14 @@ def _estimate_gaussian(X: NDArray[Any], sample_weight: Array | None) -> Gaussian
     for rows in _row_blocks(n_samples):
         centred = (X[rows] - mean) * np.sqrt(weights[rows, np.newaxis])
         cov += centred.T @ centred
+    is_constant = np.sqrt(np.diagonal(cov) / total) <= CONSTANT * np.abs(mean)
+    cov[is_constant] = cov[:, is_constant] = 0.0   # which may be rounding
     try:
         return Gaussian(mean, cov / total)
     except ValueError as error:
         raise ValueError(
-            f"X has constant or linearly dependent columns, or columns of too unequal scales, for inputs="
-            f"'gaussian' and 'mixture': {error}; drop or rescale columns, or use inputs='standard_normal'"
+            f"X has constant or linearly dependent columns, for inputs='gaussian' and 'mixture': {error}; drop "
+            f"columns, or use inputs='standard_normal'"
         ) from None
 
 
@@ -263,8 +264,8 @@ def _fit_mixture(
         rows = rng.choice(n_samples, size=_FIT_ROWS, replace=False)
     else:
         rows = np.arange(n_samples)
-    [(mean, inverse_sqrt)] = gaussian.components()
-    standardised = (X[rows] - mean) @ inverse_sqrt
+    [(mean, W)] = gaussian.components()
+    standardised = (X[rows] - mean) @ W.T
 
     seed = int(rng.integers(2**31))
     n_parameters = 1 + n_features + n_features * (n_features + 1) // 2   # of one component
@@ -279,25 +280,29 @@ def _fit_mixture(
             best, best_bic = fit, bic
     if best is None or best.n_components == 1:
         return gaussian
-    sqrt = np.linalg.inv(inverse_sqrt)
-    return GaussianMixture(best.weights_, mean + best.means_ @ sqrt, sqrt @ best.covariances_ @ sqrt)
+    back = np.linalg.inv(W)
+    return GaussianMixture(best.weights_, mean + best.means_ @ back.T, back @ best.covariances_ @ back.T)
 
 
 def _check_covariance(cov: ArrayLike, name: str, n_features: int) -> tuple[Array, Array]:
-    """A covariance as a read-only float64 array, and its symmetric inverse square root."""
+    """A covariance as a read-only float64 array, and W: its correlations' symmetric inverse root, in X's units."""
     matrix = check_matrix(cov, name, n_samples=n_features, n_features=n_features).astype(np.float64)
-    asymmetry = np.abs(matrix - matrix.T).max()
-    if asymmetry > 1e-8 * np.abs(matrix).max():
-        raise ValueError(f"{name} is not symmetric: it differs from its transpose by up to {asymmetry:.3g}")
-    matrix = 0.5 * (matrix + matrix.T)
-    eigvals, eigvecs = np.linalg.eigh(matrix)
-    if eigvals[0] <= _SMALLEST_EIGENVALUE_RATIO * eigvals[-1]:
+    variances = np.diagonal(matrix)
+    if not (variances > 0.0).all():
+        raise ValueError(f"{name} is not positive definite: its variances go from {variances.min():.3g}")
+    scale = np.sqrt(variances)
+    correlation = matrix / np.outer(scale, scale)
+    asymmetry = np.abs(correlation - correlation.T).max()
+    if asymmetry > 1e-8:
+        raise ValueError(f"{name} is not symmetric: correlations differ from their transpose by up to {asymmetry:.3g}")
+    values, vectors = np.linalg.eigh(0.5 * (correlation + correlation.T))
+    if values[0] <= _SMALLEST_EIGENVALUE_RATIO * values[-1]:
         raise ValueError(
             f"{name} is not positive definite to working precision: "
-            f"its eigenvalues go from {eigvals[0]:.3g} to {eigvals[-1]:.3g}"
+            f"the eigenvalues of its correlations go from {values[0]:.3g} to {values[-1]:.3g}"
         )
-    root = eigvecs * eigvals**-0.25
-    return _frozen(matrix), _frozen(root @ root.T)
+    root = vectors * values**-0.25
+    return _frozen(0.5 * (matrix + matrix.T)), _frozen(root @ root.T / scale)
 
 
 def _frozen(array: Array) -> Array:

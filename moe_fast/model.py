@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from .checks import (
     check_weights,
 )
 from .distribution import log_sum_exp, mixture_cdf, mixture_quantile, mixture_std, standardise
-from .formula import Formula
+from .formula import Formula, as_frame
 
 __all__ = ["MixtureOfExperts", "load", "match_experts"]
 
@@ -85,7 +85,7 @@ class MixtureOfExperts:
         Name of y, for tables and pictures.
     formula : Formula, optional
         What makes X, and the gate's features, of a table: as `fit_formula` gives it. Then every X below may be a
-        data frame with the columns that the formula names, and `gate_features` is left out.
+        data frame, or mapping, with the columns that the formula names, and `gate_features` is left out.
 
     Raises
     ------
@@ -725,7 +725,7 @@ class MixtureOfExperts:
 
         Parameters
         ----------
-        X : array_like of shape (n_samples, n_features), or data frame with the columns that the formula names
+        X : array_like of shape (n_samples, n_features), or table with the columns that the formula names
         gate_features : array_like of shape (n_samples, n_gate_features), optional
 
         Returns
@@ -734,11 +734,17 @@ class MixtureOfExperts:
             Unchanged if the model has no formula, or X is a matrix of features already: an array, or a frame whose
             columns are named as the features.
         """
+        X = self._table(X)
         if gate_features is None and self.formula is not None and checks.feature_names(X) is not None:
             gate_features = self.formula.gate_features(X)
         return self._features(X), gate_features
 
+    def _table(self, X: Any) -> Any:
+        """A mapping as the frame that a formula reads."""
+        return as_frame(X) if self.formula is not None and isinstance(X, Mapping) else X
+
     def _features(self, X: ArrayLike) -> ArrayLike:
+        X = self._table(X)
         names = checks.feature_names(X)
         if self.formula is None or names is None or tuple(names) == self.feature_names:
             return X

@@ -68,18 +68,18 @@ class Score:
     @classmethod
     def of(cls, law: InputLaw, rows: Rows) -> Score:
         """The scores of `law` at the rows."""
-        components = law.components()
         if not isinstance(law, GaussianMixture):
-            [(mean, root)] = components
-            return cls(mean, root, [(mean, root, np.eye(len(mean)))], None)
+            [(mean, W)] = law.components()
+            return cls(mean, W, [(mean, W, np.eye(len(mean)))], None)
         mean = law.weights @ law.means
         centred = law.means - mean
         cov = np.einsum("j,jab->ab", law.weights, law.covariances) + (centred.T * law.weights) @ centred
-        values, vectors = np.linalg.eigh(cov)
-        sqrt = (vectors * np.sqrt(values)) @ vectors.T
-        inverse_sqrt = (vectors / np.sqrt(values)) @ vectors.T
-        parts = [(m, sqrt @ root @ root, sqrt @ root @ root @ sqrt) for m, root in components]
-        return cls(mean, inverse_sqrt, parts, law.responsibilities(rows.X))
+        scale = np.sqrt(np.diagonal(cov))
+        values, vectors = np.linalg.eigh(cov / np.outer(scale, scale))
+        W = (vectors / np.sqrt(values)) @ vectors.T / scale
+        back = scale[:, np.newaxis] * ((vectors * np.sqrt(values)) @ vectors.T)
+        parts = [(m, back.T @ W_j.T @ W_j, back.T @ W_j.T @ W_j @ back) for m, W_j in law.components()]
+        return cls(mean, W, parts, law.responsibilities(rows.X))
 
     @classmethod
     def of_normal(cls, rows: Rows) -> Score:

@@ -168,10 +168,11 @@ def literal_scores(law, X):
     mean = np.average(means, axis=0, weights=weights)
     off = means - mean
     total = np.average(covariances + off[:, :, None] * off[:, None, :], axis=0, weights=weights)
-    root = symmetric_root(total, -0.5)
-    T = (X - mean) @ root
+    scale = np.sqrt(np.diagonal(total))
+    W = symmetric_root(total / np.outer(scale, scale), -0.5) / scale
+    T = (X - mean) @ W.T
     parts = []
-    for weight, m, cov in zip(weights, off @ root, root @ covariances @ root, strict=True):
+    for weight, m, cov in zip(weights, off @ W.T, W @ covariances @ W.T, strict=True):
         precision = np.linalg.inv(cov)
         u = (T - m) @ precision
         density = weight * np.sqrt(np.linalg.det(precision)) * np.exp(-0.5 * np.sum((T - m) * u, axis=1))
