@@ -140,6 +140,8 @@ def _gram_of_all(rows: Rows, standard: FloatArray, intercept: bool) -> FloatArra
     """Inner products of the design's columns, (p, p), in one pass."""
     shift, scale = standard
     d = len(scale)
+    if d == 0:   # of a constant gate
+        return np.full((int(intercept), int(intercept)), rows.total_weight)
     sums = rows.moment(_moments.SECOND, shift=shift)
     lower = np.tril(sums[: d * d].reshape(d, d))
     gram = (lower + np.tril(lower, -1).T) * np.outer(scale, scale)

@@ -60,11 +60,11 @@ class Determined:
         dependent /= np.sqrt(_NONE_OF_DEPENDENT)
         try:
             np.linalg.cholesky(measured)
+            inverse = np.linalg.inv(measured)
         except np.linalg.LinAlgError:
             pass
-        else:
-            inverse = np.linalg.inv(measured)
-            if np.trace(inverse) * least < 1.0:   # the least eigenvalue is no less than one over the trace
+        else:   # the least eigenvalue is no less than one over the trace; one of rounding may have any sign
+            if 0.0 < np.trace(inverse) * least < 1.0:
                 return cls(basis @ inverse @ basis.T, dependent, False)
         values, vectors = np.linalg.eigh(measured)
         kept = values > least

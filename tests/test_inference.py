@@ -10,7 +10,13 @@ import pytest
 from scipy.special import erfc
 
 import moe_fast as mf
+from moe_fast import _em
+from moe_fast.activations import get_activation
+from moe_fast.design import Design, Parameters
+from moe_fast.determined import Determined
 from moe_fast.inference import FreeParameters
+from moe_fast.objective import Objective
+from moe_fast.rows import Rows
 
 ARRAYS = ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std")
 NPREG = Path(__file__).parents[1] / "examples" / "npreg.csv"
@@ -475,6 +481,20 @@ def test_a_dummy_that_is_one_in_one_of_an_experts_rows():
     assert found.undetermined == ()
     second = int(np.argmin(fit.model.intercept))
     assert found.standard_errors.coef[second, 1] == pytest.approx(fit.model.noise_std[second], rel=0.1)
+
+
+def test_information_that_is_singular_to_rounding():
+    """It may pass Cholesky's test, and have an inverse of any sign, or none. Kills: that inverse taken for one."""
+    x = np.linspace(-2.0, 2.0, 50)[:, np.newaxis]
+    design = Design(Rows(x, np.abs(x[:, 0]), None), get_activation("linear"))
+    parameters, objective = Parameters(np.ones((1, 2)), np.zeros((0, 2)), np.ones(1)), Objective("per_expert")
+    sums = design.run(parameters, _em.INFORMATION | _em.EXPERT_GRAM)
+    for seed in range(200):
+        q = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))[0]
+        information = 50.0 * (q * [1.0, 1.0, 10.0 ** -(14 + seed % 4)]) @ q.T
+        found = Determined.of(design, parameters, objective, sums, 0.5 * (information + information.T))
+        assert (np.linalg.eigvalsh(found.inverse) > -1e-12).all()
+        assert found.left_out.shape == (3, 1)
 
 
 def test_an_expert_without_rows():
