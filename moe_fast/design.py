@@ -33,6 +33,7 @@ Sums = SimpleNamespace   # the named sums of one pass, em_problem.h
 _Curve = tuple[FloatArray | None, FloatArray | None, FloatArray | None]   # g, g', g'' at linear predictors
 _NO_CURVE: _Curve = (None, None, None)
 
+_DRAWS = 20           # of rows of which few differ in y, as where the target is a rare event
 _BRIEF_SYSTEM = 128   # columns of its largest system, which the kernel solves about as fast as LAPACK
 _BRIEF = 1 << 22    # multiplications of a pass, some milliseconds: what Python does between passes is a tenth of it
 
@@ -148,6 +149,14 @@ class Design:
         """The same coordinates on every second, third, ... row, so that there are no more than so many."""
         step = -(-self.rows.n_samples // most)
         return self if step == 1 else self.on(self.rows.take(slice(None, None, step)))
+
+    def sample(self, n_rows: int, rng: np.random.Generator) -> Design:
+        """The same coordinates on rows drawn at random: again while all are of one y; if they stay so, on all rows."""
+        for _ in range(_DRAWS):
+            some = self.on(self.rows.sample(n_rows, rng))
+            if some.rows.y.min() < some.rows.y.max():
+                return some
+        return self
 
     def without(self, of_experts: Dependence, of_gate: Dependence) -> Design:
         """The same rows, with columns that depend on others left out: they are zero, as constant ones are.

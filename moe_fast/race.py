@@ -136,7 +136,7 @@ def _some_rows(task: Task, n_rows: int) -> Design:
     """A sample of large data, of more rows where there are many parameters; all of data not so large."""
     full, k = task.design, task.n_experts
     n_rows = max(n_rows, _ROWS_PER_PARAMETER * (k * full.n_columns + (k - 1) * full.n_gate_columns))
-    return full.on(full.rows.sample(n_rows, task.rng)) if full.rows.n_samples > 2 * n_rows else full
+    return full.sample(n_rows, task.rng) if full.rows.n_samples > 2 * n_rows else full
 
 
 class _Field:

@@ -143,7 +143,7 @@ def make_start(
     of the first did not.
     """
     if kind != "spectral" and design.rows.n_samples > most_rows:
-        design = design.on(design.rows.sample(most_rows, rng))
+        design = design.sample(most_rows, rng)
     if kind == "growth":
         return growth(design, n_experts, rng, objective)
     if kind in _PARAMETERS:

@@ -367,6 +367,7 @@ class Task:
         """What one line for all rows leaves of y, the scale of rules about noise_std; from a sample of large data.
 
         Without rows far beyond the others, if what is left is mostly theirs: noise is not of the scale of outliers.
+        Where most rows have one y, a rare event's zero, it is that of the others: half of them are as far, or further.
         """
         some, before = self.design.thinned(_SAMPLE_ROWS), 0.0
         while True:
@@ -378,6 +379,8 @@ class Task:
                 return before
             if std <= _DOMINATED * usual:
                 return std
+            if (rest := _beside_most_common(some.rows.y)) is not None:
+                return float(np.median(rest) * math.sqrt(len(rest) / some.rows.n_samples))
             near = np.flatnonzero(np.abs(some.rows.y - some.expert_matrix @ line) <= _FAR * usual)
             if len(near) == some.rows.n_samples:
                 return std
@@ -571,7 +574,7 @@ class Task:
         too_few = n < max(_LARGE, 2 * n_rows)
         if not self.newton or n_free > NEWTON_PARAMETERS or self.max_iter == 0 or too_few:
             return None
-        return design.on(design.rows.sample(n_rows, self.rng))
+        return design.sample(n_rows, self.rng)
 
     def approach(self, start: Start, sample: Design) -> None:
         """Climb on a sample of large data until that no longer helps.
@@ -710,6 +713,13 @@ class Task:
                 f"not converged after {outcome.n_iter} iterations: {gained}tol is {self.tol:.3g}; {advice}",
                 ConvergenceWarning, stacklevel=6,
             )
+
+
+def _beside_most_common(y: FloatArray) -> FloatArray | None:
+    """How far the others are from the value of more than half of the rows; None if there is none."""
+    values, counts = np.unique(y, return_counts=True)
+    most = values[counts.argmax()]
+    return np.abs(y[y != most] - most) if len(y) < 2 * counts.max() < 2 * len(y) else None
 
 
 def _check_noise(noise: Any, n_experts: int) -> str | FloatArray:

@@ -331,7 +331,7 @@ def test_outliers_far_out_hide_nothing(size):
 
 
 def test_the_scale_of_the_noise(sim):
-    """Kills: rows left out of data without outliers; a scale of nothing where most rows are on a line."""
+    """Kills: rows left out of data without outliers; a scale of nothing, or chance, where most rows are on a line."""
 
     def scale(y):
         options = dict(activation="linear", noise="per_expert", fit_intercept=True, gate="softmax", gate_intercept=True)
@@ -348,7 +348,23 @@ def test_the_scale_of_the_noise(sim):
     assert scale(wild) == pytest.approx(of_line, rel=0.1)
     rare = np.where(np.arange(N_SAMPLES) % 20, 0.0, 1.0)   # its zeros are on a line, once its ones are left out
     assert scale(rare) > 0.1
+    for seed in range(10):   # some rounds leave out some of the others, others not
+        rng = np.random.default_rng(seed)
+        few = np.where(rng.random(N_SAMPLES) < 0.9, 0.0, sim.X @ [1.0, 2.0, -1.0] + 3.0)
+        assert 0.6 < scale(few) < 1.6
 
+
+@pytest.mark.parametrize("noise", ["per_expert", "shared", 0.1])
+def test_a_rare_event(noise):
+    """Whose samples may be all zeros. Kills: a sample of one y raced on; a start made from such rows."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((10_000, 2)), np.zeros(10_000)
+    y[rng.choice(10_000, 4, replace=False)] = rng.lognormal(size=4)
+    for seed in range(6):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mf.ConvergenceWarning)
+            fit = mf.fit(X, y, 2, noise=noise, random_state=seed, max_iter=5)
+        assert np.isfinite(fit.log_likelihood)
 
 def test_y_out_of_range_in_a_row_of_no_weight(sim):
     """Such a row is as absent. Kills: its size looked at."""
