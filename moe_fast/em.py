@@ -157,6 +157,9 @@ def maximise(
     current.history.append(current.objective)
     if current.objective == -math.inf:   # a custom activation that overflows there: no place to climb from
         return current
+    current.collapsed = _collapsed(start, objective, smallest_noise)
+    if current.collapsed:   # from so small a noise no step gains
+        return current
     for iteration in range(1, max_iter + 1):
         while True:
             current, step = _next_step(design, current, objective, pace, smallest_noise)
@@ -179,9 +182,8 @@ def maximise(
             )
         ):
             break
-        small = np.flatnonzero(current.parameters.noise_std < smallest_noise)
-        if small.size and objective.moves_noise:
-            current.collapsed = tuple(small.tolist())
+        current.collapsed = _collapsed(current.parameters, objective, smallest_noise)
+        if current.collapsed:
             break
         if gain <= tol * weight and step.promise <= tol * weight:
             if pace.knows_what_is_left:
@@ -240,6 +242,12 @@ def climb(
         if outcome.converged or outcome.gain == 0.0 or outcome.n_iter == max_iter:
             return outcome
         parameters = outcome.parameters
+
+
+def _collapsed(parameters: Parameters, objective: Objective, smallest_noise: float) -> tuple[int, ...]:
+    """Experts whose noise, if it moves, is below that."""
+    small = parameters.noise_std < smallest_noise
+    return tuple(np.flatnonzero(small).tolist()) if objective.moves_noise else ()
 
 
 # ---- one iteration ----

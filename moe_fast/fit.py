@@ -196,10 +196,11 @@ def fit_em(
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
     task.check_kind(init, KINDS)
+    objective = task.objective(task.barrier(task.design))
     starts: list[Start] = []
     while len(starts) < n_init and not (starts and task.out_of_time()):
         parameters = make_start(
-            init, task.design, task.n_experts, task.rng, task.objective(), n_before=len(starts)
+            init, task.design, task.n_experts, task.rng, objective, n_before=len(starts), stop=task.out_of_time
         )
         start = Start(init, len(starts), parameters)
         if task.holds_noise and task.newton:

@@ -17,9 +17,17 @@ from .linalg import least_squares, lines_through
 from .objective import PLAIN, Objective
 from .partitions import Labels, from_labels, neighbours, quantile
 
-__all__ = ["MOVES", "enlarge", "grow", "moves_for", "split_expert"]
+__all__ = ["MOVES", "Stop", "enlarge", "grow", "moves_for", "never", "split_expert"]
 
 FloatArray = NDArray[np.float64]
+
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Not to stop."""
+    return False
+
 
 _GROWTH_ITER, _GROWTH_TOL = 15, 1e-5    # EM iterations after an expert that is added, and the gain that ends them
 
@@ -44,10 +52,16 @@ def add_expert(design: Design, parameters: Parameters, rng: np.random.Generator)
     )
 
 
-def grow(design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective) -> Parameters:
-    """One expert more, and EM for a while."""
+def grow(
+    design: Design, parameters: Parameters, rng: np.random.Generator, objective: Objective, stop: Stop = never
+) -> Parameters:
+    """One expert more, and EM for a while, unless it is to stop."""
     larger = add_expert(design, parameters, rng)
-    return climb(design, larger, objective, max_iter=_GROWTH_ITER, tol=_GROWTH_TOL).parameters
+    if stop():
+        return larger
+    return climb(
+        design, larger, objective, max_iter=_GROWTH_ITER, tol=_GROWTH_TOL, callback=lambda state: stop()
+    ).parameters
 
 
 def split_expert(

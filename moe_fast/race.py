@@ -206,8 +206,8 @@ class _Field:
                 return
             k, rng = self.task.n_experts, self.task.rng
             n_before = sum(start.kind == kind for start in self.starts)
-            rows = self.rows_of_a_start
-            self.enter(kind, make_start(kind, self.design, k, rng, self.objective, rows, n_before))
+            rows, stop = self.rows_of_a_start, self.task.out_of_time
+            self.enter(kind, make_start(kind, self.design, k, rng, self.objective, rows, n_before, stop))
 
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""

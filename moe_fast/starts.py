@@ -16,7 +16,7 @@ from .design import Design, Parameters
 from .linalg import least_squares, lines_through
 from .moment_fit import Norms
 from .moments import Score
-from .moves import grow
+from .moves import Stop, grow, never
 from .objective import PLAIN, Objective
 from .partitions import (
     Labels,
@@ -40,6 +40,7 @@ _RANSAC_QUANTILE = 0.25     # of the absolute residuals: the line with the small
 _NORMAL_QUANTILE = 0.3186   # the same quantile of |N(0, 1)|
 _INLIER = 2.5               # robust standard deviations within which a row belongs to a line
 _MOST_ROWS = 20_000         # that a start is made from, but for the spectral, which reads them in passes
+_MOST_REFINED = 16          # experts of a spectral start that moments refine
 _SECOND_ROUND_AT = 3        # kind of start at which the second round of a portfolio begins
 
 
@@ -86,21 +87,22 @@ def spectral_start(design: Design, n_experts: int, rng: np.random.Generator) -> 
     n_found = min(n_experts, score.n_axes)
     # A norm each, as the moments tell it, is too uncertain to begin with where rows are few or inputs are not normal.
     norms: Norms = "common" if design.activation.code == Code.LINEAR else "unit"
-    # One refinement: a second gains digits that EM finds anyway.
-    result = spectral(design.rows, n_found, design.activation, score, rng, norms=norms, n_refinements=1)
+    # One refinement: a second gains digits that EM finds anyway. It sums some k^3 / 6 moments a row.
+    n_refinements = 1 if n_found <= _MOST_REFINED else 0
+    result = spectral(design.rows, n_found, design.activation, score, rng, norms=norms, n_refinements=n_refinements)
     expert = random_parameters(design, n_experts, rng).expert
     expert[:n_found] = design.expert_rows(result.coef, result.intercept)
     return with_flat_gate(design, expert, np.full(n_experts, result.noise_std))
 
 
 def growth(
-    design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = PLAIN
+    design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = PLAIN, stop: Stop = never
 ) -> Parameters:
     """From one expert up: each new one begins on the rows the others explain worst, then EM for a while."""
     parameters = from_labels(design, np.zeros(design.rows.n_samples, dtype=np.intp), 1, rng)
     free = objective.with_free_noise()
     for _ in range(1, n_experts):
-        parameters = grow(design, parameters, rng, free)
+        parameters = grow(design, parameters, rng, free, stop)
     return parameters
 
 
@@ -135,17 +137,17 @@ _LABELS: dict[str, tuple[Callable[..., Labels], bool]] = {
 
 def make_start(
     kind: str, design: Design, n_experts: int, rng: np.random.Generator, objective: Objective = PLAIN,
-    most_rows: int = _MOST_ROWS, n_before: int = 0,
+    most_rows: int = _MOST_ROWS, n_before: int = 0, stop: Stop = never,
 ) -> Parameters:
     """One start of the kind named, from at most `most_rows` rows, but for the spectral.
 
     `n_before` starts of this kind were made before: where that is odd, labels get the gate, fitted or flat, that those
-    of the first did not.
+    of the first did not. Asked to `stop`, one that takes many runs of EM ends them.
     """
     if kind != "spectral" and design.rows.n_samples > most_rows:
         design = design.sample(most_rows, rng)
     if kind == "growth":
-        return growth(design, n_experts, rng, objective)
+        return growth(design, n_experts, rng, objective, stop)
     if kind in _PARAMETERS:
         return _PARAMETERS[kind](design, n_experts, rng)
     deal_out, fitted_first = _LABELS[kind]

@@ -642,6 +642,16 @@ def test_overall_line_through_every_row_still_leaves_a_scale():
     assert 0.0 < residual_std < 1e-6
 
 
+def test_a_start_that_has_collapsed_is_named():
+    """No step gains from there. Kills: a look at what steps lead to alone."""
+    line = np.linspace(-1.0, 1.0, 40)[:, np.newaxis]
+    design = Design(Rows.check(line, line[:, 0] ** 2), get_activation("linear"))
+    start = Parameters(np.array([[0.0, 1.0], [1.0, 0.0]]), np.zeros((1, 2)), np.array([1e-9, 0.1]))
+    for noise, collapsed in (("per_expert", (0,)), (start.noise_std, ())):
+        outcome = maximise(design, start, Objective(noise), max_iter=5, tol=1e-8, smallest_noise=1e-6)
+        assert outcome.collapsed == collapsed
+
+
 def test_a_collapse_ends_the_run_and_is_named():
     """Expert 1 starts on rows that lie on one line exactly."""
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from valid import assert_valid, lines
 
 import moe_fast as mf
-from moe_fast import starts
+from moe_fast import moves, starts
 from moe_fast.activations import get_activation
 from moe_fast.design import Design
 from moe_fast.em import overall_line
@@ -271,3 +271,26 @@ def test_the_race_makes_a_start_from_few_rows(monkeypatch, n_features, most_rows
     )
     mf.fit(sim.X, sim.y, 3, n_starts=3, random_state=0)
     assert set(made) == {most_rows}
+
+
+def test_a_start_of_many_runs_ends_them_when_told(sim, monkeypatch):
+    """Kills: a limit of time that is looked at between starts only."""
+    n_runs = []
+    climb = moves.climb
+    monkeypatch.setattr(moves, "climb", lambda *given, **named: n_runs.append(1) or climb(*given, **named))
+    design = Design(Rows.check(sim.X, sim.y), get_activation("linear"))
+    answers = iter([False, False, *[True] * 100])
+    start = make_start("growth", design, 8, np.random.default_rng(1), stop=lambda: next(answers))
+    assert_valid(start, design, 8)
+    assert len(n_runs) <= 2
+
+
+def test_growth_as_a_start_does_not_end_in_a_spike():
+    """Kills: a start without the barrier, collapsed before the climb begins, returned as a sound fit."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((600, 3))
+    y = np.where(rng.random(600) < 0.6, 0.0, X @ [1.0, 2.0, -1.0] + 3.0 + 0.5 * rng.standard_normal(600))
+    with pytest.warns(mf.ConvergenceWarning, match="collapsed on rows fitted exactly"):
+        fit = mf.fit_em(X, y, 2, init="growth", n_init=6, random_state=0)
+    assert fit.penalised
+    assert fit.model.noise_std.min() > 1e-4
