@@ -648,7 +648,7 @@ def test_a_start_that_has_collapsed_is_named():
     design = Design(Rows.check(line, line[:, 0] ** 2), get_activation("linear"))
     start = Parameters(np.array([[0.0, 1.0], [1.0, 0.0]]), np.zeros((1, 2)), np.array([1e-9, 0.1]))
     for noise, collapsed in (("per_expert", (0,)), (start.noise_std, ())):
-        outcome = maximise(design, start, Objective(noise), max_iter=5, tol=1e-8, smallest_noise=1e-6)
+        outcome = maximise(design, start, Objective(noise), max_iter=0, tol=1e-8, smallest_noise=1e-6)
         assert outcome.collapsed == collapsed
 
 
