@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import check_choice, check_integer, check_positive, check_random_state
-from .exceptions import CollinearityWarning, ConvergenceWarning
-from .fit import fit_em, fit_gate
-from .inference import Estimates, FreeParameters
+from .config import one_blas_thread
+from .exceptions import ConvergenceWarning
+from .inference import Estimates, FreeParameters, warn_if_no_maximum
 from .model import MixtureOfExperts, match_experts
 from .result import FitResult
 from .rows import Rows
+from .task import Task
 
 __all__ = ["Bootstrap", "bootstrap"]
 
@@ -60,11 +61,13 @@ class Bootstrap(Estimates):
         return f"{self.kind} bootstrap ({len(self.replicates)})"
 
     def _interval(self, level: float) -> FloatArray:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All-NaN slice")   # of a column that is redundant in all
-            return np.nanquantile(self.replicates, [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0).T
+        ends = np.full((self.replicates.shape[1], 2), np.nan)
+        known = ~np.isnan(self.replicates).all(axis=0)
+        ends[known] = np.nanquantile(self.replicates[:, known], [(1.0 - level) / 2.0, (1.0 + level) / 2.0], axis=0).T
+        return ends
 
 
+@one_blas_thread()
 def bootstrap(
     fit: FitResult | MixtureOfExperts,
     X: ArrayLike,
@@ -122,8 +125,9 @@ def bootstrap(
     Warns
     -----
     ConvergenceWarning
-        Once, if refits did not converge, collapsed, separated experts, or lacked what tells a column's coefficients;
-        how many. If resamples could not be fitted, as those of one y: they are left out. And if it was stopped early.
+        If the model is no maximum of the likelihood of these rows and targets, as by `infer`. Once, if refits did not
+        converge, collapsed, separated experts, or lacked what tells a column's coefficients; how many. If resamples
+        could not be fitted, as those of one y: they are left out. And if it was stopped early.
 
     Notes
     -----
@@ -159,34 +163,31 @@ def bootstrap(
     draw = _Cases(rows) if kind == "case" else _Targets(rows, model)
     design = free.design(rows)
     anchor = design.expert_rows(model.coef, model.intercept)
-    options = {
-        "gate_intercept": bool(free.gate_intercept), "max_iter": max_iter, "tol": tol, "n_threads": n_threads,
-    }
 
-    def refit() -> FitResult:
-        drawn = draw(rng)
-        named: dict[str, Any] = {"gate_features": drawn.gate_features, "sample_weight": drawn.weight, **options}
-        if free.experts_held:
-            return fit_gate(drawn.X, drawn.y, model, **named)
-        return fit_em(
-            drawn.X, drawn.y, model.n_experts, init=model, activation=model.activation, gate=model.gate,
-            noise=model.noise_std if free.noise == "held" else free.noise, fit_intercept=bool(free.fit_intercept),
-            **named,
+    def refit(drawn: Rows) -> FitResult:
+        task = Task.check(
+            drawn.X, drawn.y, model.n_experts, activation=model.activation,
+            noise=free.noise if free.noise != "held" and not free.experts_held else model.noise_std,
+            fit_intercept=bool(free.fit_intercept or free.experts_held), gate=model.gate,
+            gate_intercept=bool(free.gate_intercept), gate_features=drawn.gate_features, sample_weight=drawn.weight,
+            time_limit=None, max_iter=max_iter, tol=tol, n_threads=n_threads, random_state=rng, callback=None,
+            held=model if free.experts_held else None, quiet=True,   # what is to be said is counted
         )
+        return task.finish([task.start_from(model)])
 
+    # First of the rows as they are: bad options are refused before any is drawn, and rows that are not the fit's told.
+    gain = refit(rows).log_likelihood - log_likelihood
+    warn_if_no_maximum(fit, 2.0 * gain, log_likelihood, rows.total_weight, stacklevel=4)
     refits = _Refits(free, _n_redundant(fit) if isinstance(fit, FitResult) else math.inf)   # of a bare model: not known
     stopped = False
     while refits.n_done < n_resamples and not stopped and time.perf_counter() < deadline:
-        with warnings.catch_warnings():   # counted
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.simplefilter("ignore", CollinearityWarning)   # the fit has said so
-            try:
-                result = refit()
-            except ValueError as error:
-                refits.refused.append(str(error))
-            else:
-                experts = design.expert_rows(result.model.coef, result.model.intercept)
-                refits.take(result, match_experts(experts, anchor))
+        try:
+            result = refit(draw(rng))
+        except ValueError as error:   # of the rows that were drawn: these arguments have been taken before
+            refits.refused.append(str(error))
+        else:
+            experts = design.expert_rows(result.model.coef, result.model.intercept)
+            refits.take(result, match_experts(experts, anchor))
         stopped = report is not None and report(refits.n_done, n_resamples) is True
     n_refits = len(refits.replicates)
     if n_refits < 2:
@@ -198,7 +199,7 @@ def bootstrap(
     if refits.n_done < n_resamples:
         notes.append(f"Stopped after {n_refits} of {n_resamples} refits.")
     if notes:
-        warnings.warn(" ".join(notes), ConvergenceWarning, stacklevel=2)
+        warnings.warn(" ".join(notes), ConvergenceWarning, stacklevel=3)
     values = np.array(refits.replicates)
     n_not_converged, n_collapsed, n_separated, _ = refits.odd.tolist()
     covariance = np.ma.cov(np.ma.masked_invalid(values), rowvar=False)   # each of the refits that have both

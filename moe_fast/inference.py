@@ -30,7 +30,7 @@ from .rows import Rows
 from .separation import may_separate, separated_pairs
 from .summary import Block, Summary
 
-__all__ = ["Estimates", "FreeParameters", "Inference", "ParameterArrays", "infer"]
+__all__ = ["Estimates", "FreeParameters", "Inference", "ParameterArrays", "infer", "warn_if_no_maximum"]
 
 FloatArray = NDArray[np.float64]
 
@@ -492,13 +492,7 @@ def infer(
     determined = Determined.of(design, parameters, objective, sums, -hessian(sums, parameters, objective))
     bread = determined.inverse
     slope = gradient(sums, parameters, objective)
-    distance = math.sqrt(max(float(slope @ bread @ slope), 0.0))
-    if distance > _FAR and not _is_end_of(fit, sums):
-        warnings.warn(
-            f"the model is no maximum of the likelihood of these rows, which lies about {distance:.2g} standard "
-            f"errors away: pass the rows and weights of the fit, and let it converge",
-            ConvergenceWarning, stacklevel=3,
-        )
+    warn_if_no_maximum(fit, float(slope @ bread @ slope), float(sums.log_likelihood), sums.total, stacklevel=4)
     if covariance == "sandwich":
         bread = bread @ _outer_products(design, parameters, objective) @ bread
 
@@ -524,11 +518,24 @@ def _to_raw(design: Design, parameters: Parameters, free: FreeParameters) -> Flo
     )
 
 
-def _is_end_of(fit: FitResult | MixtureOfExperts, sums: Sums) -> bool:
-    """Whether a fit converged on these rows. A ReLU expert may then rest on a kink, with a row's gradient left."""
-    if not isinstance(fit, FitResult) or not fit.converged:
-        return False
-    return bool(abs(sums.log_likelihood - fit.log_likelihood) <= _SAME_ROWS * sums.total)
+def warn_if_no_maximum(
+    fit: FitResult | MixtureOfExperts, square: float, log_likelihood: float, weight: float, stacklevel: int
+) -> None:
+    """Warn where the maximum of these rows' likelihood is not at the model, whose log-likelihood there is given.
+
+    `square`: of the distance, in standard errors; twice what is to be gained. A fit that converged on these rows is
+    believed: a ReLU expert of its may rest on a kink, with a row's gradient left.
+    """
+    distance = math.sqrt(max(square, 0.0))
+    if distance <= _FAR:
+        return
+    if isinstance(fit, FitResult) and fit.converged and abs(log_likelihood - fit.log_likelihood) <= _SAME_ROWS * weight:
+        return
+    warnings.warn(
+        f"the model is no maximum of the likelihood of these rows, which lies about {distance:.2g} standard "
+        f"errors away: pass the rows, targets and weights of the fit, and let it converge",
+        ConvergenceWarning, stacklevel=stacklevel,
+    )
 
 
 def _outer_products(design: Design, parameters: Parameters, objective: Objective) -> FloatArray:

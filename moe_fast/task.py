@@ -186,7 +186,7 @@ class Task:
         cls, X: Any, y: Any, n_experts: Any, *, activation: Any, noise: Any, fit_intercept: Any, gate: Any,
         gate_intercept: Any, gate_features: Any, sample_weight: Any, time_limit: Any, max_iter: Any, tol: Any,
         n_threads: Any, random_state: Any, callback: Any, newton: Any = True,
-        held: MixtureOfExperts | None = None,
+        held: MixtureOfExperts | None = None, quiet: bool = False,
     ) -> Task:
         began = time.perf_counter()
         n_experts = check_integer(n_experts, "n_experts", 1)
@@ -227,9 +227,11 @@ class Task:
         if held is None and any(len(dependence) for dependence in found):
             design = design.without(*found)
         task = cls(
-            design, n_experts, noise, tol, max_iter, rng, names, found, callback, deadline, bool(newton), held, began
+            design, n_experts, noise, tol, max_iter, rng, names, found, callback, deadline, bool(newton), held, began,
+            quiet=quiet,
         )
-        task.warn_of_redundant_features()
+        if not quiet:
+            task.warn_of_redundant_features()
         return task
 
     @cached_property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from moe_fast.determined import Determined
 from moe_fast.inference import FreeParameters
 from moe_fast.objective import Objective
 from moe_fast.rows import Rows
+from moe_fast.task import Task
 
 ARRAYS = ("coef", "intercept", "gate_coef", "gate_intercept", "noise_std")
 NPREG = Path(__file__).parents[1] / "examples" / "npreg.csv"
@@ -814,16 +816,15 @@ def test_bootstrap_refits_as_the_fit_was(how, monkeypatch):
         fit = mf.fit(sim.X, sim.y, 2, random_state=0, **given)
     else:
         fit = fitted(sim, noise=0.2 if how == "held noise" else "shared")
-    refits = []
-    for name in ("fit_em", "fit_gate"):
-        refit = getattr(mf, name)
+    refits, finish = [], Task.finish
 
-        def spy(*rows, refit=refit, **options):
-            refits.append(refit(*rows, **options))
-            return refits[-1]
+    def spy(task, starts):
+        refits.append(finish(task, starts))
+        return refits[-1]
 
-        monkeypatch.setattr(sys.modules["moe_fast.bootstrap"], name, spy)
+    monkeypatch.setattr(Task, "finish", spy)
     boot = mf.bootstrap(fit, sim.X, sim.y, 3, random_state=0, **given)
+    assert len(refits) == 4   # the rows as they are, first
     for refit in refits:
         assert (refit.noise, refit.fit_intercept, refit.gate_intercept, refit.experts_held) == (
             fit.noise, fit.fit_intercept, fit.gate_intercept, fit.experts_held
@@ -842,6 +843,38 @@ def test_bootstrap_warns_once():
         boot = mf.bootstrap(fitted(sim), sim.X, sim.y, 3, max_iter=1, random_state=0)
     assert len(caught) == 1
     assert boot.n_not_converged == 3
+
+
+def test_bootstrap_of_other_rows_than_the_fits():
+    """Kills: errors about an optimum that is none of these targets'; options that are found bad refit by refit."""
+    sim = simulated()
+    fit = fitted(sim)
+    for y in (1.5 * sim.y, sim.y + 0.5):
+        with pytest.warns(mf.ConvergenceWarning, match="no maximum of the likelihood of these rows"):
+            mf.bootstrap(fit, sim.X, y, 2, random_state=0)
+    drawn = []
+    for bad in ({"max_iter": -1}, {"n_threads": 0}, {"tol": 0.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))} must be"):
+            mf.bootstrap(fit, sim.X, sim.y, 5, progress=lambda *done: drawn.append(done), random_state=0, **bad)
+    assert not drawn
+
+
+@pytest.mark.parametrize("kind", ["case", "parametric"])
+def test_bootstrap_of_large_data_repeats_itself(kind):
+    """Which is climbed on a sample first. Kills: a sample that the system's entropy draws."""
+    sim = mf.make_moe(25_000, 3, 2, random_state=0)
+    fit = mf.fit(sim.X, sim.y, 2, random_state=0)
+    one, other = (mf.bootstrap(fit, sim.X, sim.y, 2, kind=kind, random_state=0).replicates for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_bootstraps_side_by_side_leave_warnings_alone():
+    """Kills: filters that one thread restores while another's are in force."""
+    sim = simulated(200)
+    fit, before = fitted(sim), list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: mf.bootstrap(fit, sim.X, sim.y, 20, random_state=seed).conf_int(), range(8)))
+    assert warnings.filters == before
 
 
 def test_bootstrap_progress_and_stopping(capsys):
