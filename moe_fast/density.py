@@ -15,6 +15,7 @@ FloatArray = NDArray[np.float64]
 _ERRORS = 2.0   # standard errors that what may still be better can lie below the leader
 
 
+@np.errstate(under="ignore")
 def logsumexp(values: FloatArray) -> FloatArray:
     """log sum_k exp(values[k, i]) of every column of finite numbers."""
     largest = values.max(axis=0)

@@ -25,12 +25,14 @@ def standardise(y: FloatArray, means: FloatArray, noise_std: FloatArray) -> Floa
     return np.clip(residual, -_LARGEST_RESIDUAL, _LARGEST_RESIDUAL)
 
 
+@np.errstate(under="ignore")
 def log_sum_exp(scores: FloatArray) -> FloatArray:
     """log(sum(exp(scores))) of each row."""
     largest = scores.max(axis=1)
     return largest + np.log(np.sum(np.exp(scores - largest[:, None]), axis=1))
 
 
+@np.errstate(under="ignore")
 def mixture_cdf(
     y: FloatArray, log_weights: FloatArray, means: FloatArray, noise_std: FloatArray
 ) -> FloatArray:
@@ -39,15 +41,17 @@ def mixture_cdf(
     return np.minimum(cdf, 1.0)   # weights may add up to a rounding error more
 
 
+@np.errstate(under="ignore")
 def mixture_std(log_weights: FloatArray, means: FloatArray, noise_std: FloatArray) -> FloatArray:
     """Standard deviation of each row: noise within experts, and spread between them (P.5)."""
     weights = np.exp(log_weights)
     mean = np.sum(weights * means, axis=1, keepdims=True)
-    spread = np.hypot(means - mean, noise_std)
+    spread = np.sqrt(weights) * np.hypot(means - mean, noise_std)
     largest = spread.max(axis=1)   # divided out, so that no square overflows or vanishes
-    return largest * np.sqrt(np.sum(weights * (spread / largest[:, None]) ** 2, axis=1))
+    return largest * np.sqrt(np.sum((spread / largest[:, None]) ** 2, axis=1))
 
 
+@np.errstate(under="ignore")
 def mixture_quantile(q: float, log_weights: FloatArray, means: FloatArray, noise_std: FloatArray) -> FloatArray:
     """The y of each row with P(Y <= y) = q; -inf and inf for q = 0 and 1.
 

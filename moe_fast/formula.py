@@ -10,6 +10,8 @@ file can run no other code.
 from __future__ import annotations
 
 import ast
+import keyword
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -83,6 +85,8 @@ class Formula:
         target, tilde, experts = text.partition("~")
         if not (target.strip() and tilde):
             raise ValueError(f'formula {text!r} has no target; wanted "target ~ features"')
+        if experts.lstrip().startswith("~"):
+            raise ValueError(f'formula {text!r} has a ~ too many; wanted "target ~ features"')
         if gate is not None and gate.partition("~")[0].strip():
             raise ValueError(f"gate formula {gate!r} has a target; wanted '~ features', as the gate has none")
         others = [name for name in data.columns if name not in _read(target).columns]
@@ -91,6 +95,10 @@ class Formula:
             None if gate is None else f"~ {_spelt_out(gate.partition('~')[2], others)}",
         )
         find_columns(data, list(formula.columns), "formula")
+        if len(formula.target_columns) == 1 and formula.target_columns[0] in formula.input_columns:
+            raise ValueError(
+                f"formula {text!r}: column {formula.target_columns[0]!r} holds the target, so it cannot be a feature"
+            )
         if not formula._experts().columns:
             raise ValueError(f"formula {text!r} has no features for the experts")
         if formula.gate_is_constant and not formula.gate_intercept:
@@ -335,6 +343,10 @@ def _read(text: str) -> _Part:
     _refuse_lone_powers(text)
     try:
         formula = formulaic.Formula(text.strip())
+    except SyntaxError as error:   # of a function's argument
+        reserved = [name for name in re.findall(r"[^\W\d]\w*", text) if keyword.iskeyword(name)]
+        hint = f": {reserved[0]!r} is a word of Python's own, rename the column" if reserved else ""
+        raise ValueError(f"formula {text.strip()!r} cannot be read: {error.msg}{hint}") from error
     except formulaic.errors.FormulaicError as error:
         raise ValueError(f"formula {text.strip()!r} cannot be read: {_first_line(error)}") from error
     if not isinstance(formula, formulaic.SimpleFormula):
@@ -385,7 +397,7 @@ class _Expression(ast.NodeVisitor):
         self.grouped: str | None = None   # the column that C() makes a factor
         self._names: dict[str, str] = {}   # what stands for a name in backticks
         sanitize = need("formulaic.utils.code", "formula").sanitize_variable_names
-        tree = ast.parse(sanitize(text, {}, self._names), mode="eval")
+        tree = ast.parse(sanitize(text, {}, self._names), mode="eval")   # formulaic has done so
         call = tree.body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "C":
             self._visit_factor(call)

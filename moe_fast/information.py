@@ -40,6 +40,7 @@ def gradient(sums: Sums, parameters: Parameters, objective: Objective) -> FloatA
     return full
 
 
+@np.errstate(under="ignore")
 def scores(design: Design, parameters: Parameters, objective: Objective) -> FloatArray:
     """Gradient of each row's log density, as matrices in plain numpy: for few rows at a time.
 

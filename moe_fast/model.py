@@ -231,6 +231,7 @@ class MixtureOfExperts:
             means[rows] = self._means(X[rows])
         return means
 
+    @np.errstate(under="ignore")
     def gate_proba(self, X: ArrayLike, *, gate_features: ArrayLike | None = None) -> FloatArray:
         """Probability of each expert before y is seen, ``P(z = k | x)``.
 
@@ -252,6 +253,7 @@ class MixtureOfExperts:
             proba[rows] = np.exp(self._log_gate(Z[rows]))
         return proba
 
+    @np.errstate(under="ignore")
     def predict(
         self, X: ArrayLike, *, top_k: int | None = None, gate_features: ArrayLike | None = None
     ) -> FloatArray:
@@ -401,6 +403,7 @@ class MixtureOfExperts:
             log_density[rows] = log_sum_exp(self._log_joint(X[rows], y[rows], Z[rows]))
         return log_density
 
+    @np.errstate(under="ignore")
     def responsibilities(
         self, X: ArrayLike, y: ArrayLike, *, gate_features: ArrayLike | None = None
     ) -> FloatArray:
@@ -495,6 +498,7 @@ class MixtureOfExperts:
         proba = self.gate_proba(X, gate_features=gate_features)
         return np.average(proba, axis=0, weights=check_weights(sample_weight, len(proba)))
 
+    @np.errstate(under="ignore")
     def sample(
         self,
         X: ArrayLike,
@@ -855,6 +859,7 @@ def _affine(X: NDArray[Any], coef: FloatArray, intercept: FloatArray) -> FloatAr
     return X @ coef.T + intercept   # float64, whatever X is
 
 
+@np.errstate(under="ignore")
 def _log_softmax(scores: FloatArray) -> FloatArray:
     """Scores shifted so that exp sums to one in each row; some may be -inf, not a whole row.
 

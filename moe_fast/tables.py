@@ -94,7 +94,7 @@ def find_columns(table: pd.DataFrame, asked: str | Sequence[str], asker: str) ->
     Raises
     ------
     UsageError
-        If one is not in the table, or is asked for twice; names the asker (an option) and the nearest column.
+        If one is not in the table, or there twice, or asked for twice; names the asker (an option) and the nearest column.
     """
     if isinstance(asked, str):
         asked = [asked] if asked in table.columns else [name.strip() for name in asked.split(",")]
@@ -103,6 +103,8 @@ def find_columns(table: pd.DataFrame, asked: str | Sequence[str], asker: str) ->
             raise UsageError(f"{asker}: no column {name!r}{_nearest(name, table.columns)}")
         if asked.count(name) > 1:
             raise UsageError(f"{asker}: column {name!r} is named twice")
+        if (n_same := int((table.columns == name).sum())) > 1:
+            raise UsageError(f"{asker}: the table has {n_same} columns {name!r}")
     return list(asked)
 
 

@@ -73,6 +73,27 @@ def test_std_of_any_size(scale):
     assert model.predict_std(ONE)[0] == pytest.approx(np.sqrt(1 + 2.5) * scale, rel=1e-14)
 
 
+def test_std_beside_an_expert_of_no_weight_far_away():
+    """Kills: its distance for the scale, by which the noise of the others vanishes."""
+    model = mf.MixtureOfExperts([[1.0], [2.0]], None, [[1.0], [0.0]])
+    np.testing.assert_allclose(model.predict_std([[1e100], [1e170]]), 1.0)
+
+
+def test_what_vanishes_does_so_quietly():
+    """Who looks for errors of their own lets numpy raise. Kills: exponentials that underflow there."""
+    model, X = mf.MixtureOfExperts([[1.0], [2.0]], None, [[900.0], [0.0]]), np.linspace(-30.0, 30.0, 50)[:, np.newaxis]
+    y = X[:, 0]
+    with np.errstate(all="raise"):
+        for method in ("predict", "predict_std", "predict_expert", "gate_proba", "sample"):
+            getattr(model, method)(X)
+        model.quantile(X, 0.3)
+        for method in ("cdf", "log_density", "responsibilities"):
+            getattr(model, method)(X, y)
+        sim = mf.make_moe(300, 4, 2, random_state=0)
+        fit = mf.fit(sim.X, sim.y, 2, random_state=0)
+        mf.infer(fit, sim.X, sim.y, covariance="sandwich")
+
+
 # Kills: the reflection of the upper half, a column in the wrong place, a bracket that leaves out the root.
 @pytest.mark.usefixtures("block_rows")
 def test_cdf_of_a_quantile_is_its_probability():

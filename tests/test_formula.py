@@ -332,10 +332,19 @@ def test_a_gate_formula_with_a_target_is_refused(data):
         ("y ~ mixed", r"column 'mixed' must hold numbers, but has 'two' in 60 rows.*; C\(mixed\) takes"),
         ("y ~ when", "column 'when' holds Timestamp values"),
         ("I(y - y.min()) ~ x", "only these functions"),
+        ("y ~ I(x**)", "cannot be read: invalid syntax"),
+        ("y ~ (x).mean()", "cannot be read: invalid syntax"),
+        ("y ~ I(`class`**2)", "cannot be read: .*'class' is a word of Python's own, rename the column"),
+        ("y ~ ~ x", "has a ~ too many"),
+        ("y ~ y + x", "column 'y' holds the target, so it cannot be a feature"),
+        ("log(y) ~ x + y", "column 'y' holds the target"),
+        ("y ~ twice", "formula: the table has 2 columns 'twice'"),
     ],
 )
 def test_formula_refused(data, formula, message):
     table = data.assign(one="k", mixed=np.resize(["1", "two"], 120), when=pd.Timestamp("2024-01-01"))
+    table[["twice", "again", "class"]] = 1.0
+    table = table.rename(columns={"again": "twice"})
     with pytest.raises(ValueError, match=message):
         fit(formula, table)
 
@@ -407,3 +416,8 @@ def test_summary_says_the_formula(data):
     result = fit("log(y) ~ x + group", data, gate="~ sold")
     assert "log(y) ~ x + group, gate ~ sold\n" in result.summary()
     assert str(mf.Formula("y ~ x")) == "y ~ x"
+
+
+def test_an_offset_is_no_target_among_the_features(data):
+    """Kills: every column of the target refused as a feature."""
+    assert fit("I(y - x) ~ x", data).model.feature_names == ("x",)
