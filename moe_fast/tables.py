@@ -94,7 +94,7 @@ def find_columns(table: pd.DataFrame, asked: str | Sequence[str], asker: str) ->
     Raises
     ------
     UsageError
-        If one is not in the table, or there twice, or asked for twice; names the asker (an option) and the nearest column.
+        If one is not in the table, or there or asked for twice; names the asker (an option) and the nearest column.
     """
     if isinstance(asked, str):
         asked = [asked] if asked in table.columns else [name.strip() for name in asked.split(",")]

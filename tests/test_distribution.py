@@ -5,6 +5,7 @@ import pytest
 from scipy import integrate, stats
 from test_model import make_model, make_rows
 
+import moe_fast as mf
 from moe_fast import model as model_module
 from moe_fast.model import MixtureOfExperts
 
