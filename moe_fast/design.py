@@ -313,6 +313,17 @@ class Design:
         """Multiplications: a Gram an expert, and some thirty for the exponentials of each."""
         return n_experts * (self.n_columns**2 + 30)
 
+    def _work_of_pass(self, n_experts: int, want: int) -> int:
+        """Multiplications per row of a pass asked for these matrices: with several experts most are the gate's."""
+        k, p, q = n_experts, self.n_columns, self.n_gate_columns
+        n_pairs = k * (k - 1) // 2
+        work = self._work_per_row(k)
+        if want & _em.GATE_GRAM:
+            work += n_pairs * q * q
+        if want & _em.INFORMATION:
+            work += (n_pairs + k) * p * p + k * (k - 1) * p * q + n_pairs * q * q
+        return work
+
     def _space(self, n_experts: int, want: int, custom: bool) -> tuple[Any, ...]:
         key = n_experts, want
         if key not in self._workspace:
@@ -320,7 +331,7 @@ class Design:
             shape = d, e, n_experts, self.fit_intercept, self.gate_intercept
             layout, size = _em.layout(*shape, want)
             parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in layout.items()}
-            work_per_row = self._work_per_row(n_experts)
+            work_per_row = self._work_of_pass(n_experts, want)
             longest = 1 << 15 if custom else span_rows(work_per_row)
             work = np.empty(
                 _em.work_size(

@@ -200,7 +200,7 @@ def worthwhile_threads(n_threads: int, n_rows: int, work_per_row: int) -> int:
 
 def span_rows(work_per_row: int) -> int:
     """Rows of one kernel call: about 0.1 s of work at most, so that Python sees Ctrl-C between calls."""
-    return max(1 << 14, (1 << 31) // max(work_per_row, 1) // 256 * 256)
+    return max(1 << 11, (1 << 31) // max(work_per_row, 1) // 256 * 256)
 
 
 # Enough rows to put columns on a common scale, which is all that standardising is for.

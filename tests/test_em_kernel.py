@@ -251,6 +251,20 @@ def test_rows_in_several_spans(monkeypatch):
         assert_within(getattr(got, name), getattr(want, name), size, name)
 
 
+def test_a_call_takes_no_longer_than_ctrl_c_may_wait(monkeypatch):
+    """Kills: the gate's matrices, or the information's, left out of what a row costs; longer calls."""
+    design, parameters = problem(40_000, 2, 8, n_gate_features=79)
+    spans, kept = [], Rows.spans
+    monkeypatch.setattr(Rows, "spans", lambda rows, longest: spans.append(longest) or kept(rows, longest))
+    design.run(parameters, 0)
+    design.run(parameters, GRAMS)
+    design.run(parameters, _em.INFORMATION)
+    n_pairs, n_columns = 28, 80
+    assert spans[1] * n_pairs * n_columns**2 <= 1 << 31
+    assert spans[2] < spans[1]
+    assert spans[0] >= 40_000
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1), (7, 2, 3), (2, 9, 4), (3, 0, 2), (3, None, 5), (1, None, 200)], ids=str
