@@ -13,7 +13,7 @@ from .design import Design, Parameters, Sums
 from .linalg import DEPENDENT
 from .objective import Objective
 
-__all__ = ["Determined"]
+__all__ = ["Determined", "flat_experts"]
 
 FloatArray = NDArray[np.float64]
 
@@ -23,6 +23,7 @@ _ROWS_WORTH = 0.01
 # Information, as a share of that of all rows, that is none to rounding: where columns depend on others, and elsewhere.
 _NONE_OF_DEPENDENT, _NONE = 1e-16, 1e-13
 _PART = 0.01      # of a parameter's variance, that a direction left out may add unnoticed
+_FLAT = 1e-12     # mean square of g' that is none: a sigmoid's at 14
 _NO_WEIGHT = 1e-200   # an expert's share of the rows, to divide by
 
 
@@ -77,6 +78,13 @@ class Determined:
         """Which of some linear functions of the parameters, rows of (n, m), are undetermined."""
         kept = np.einsum("ij,ij->i", linear @ self.inverse, linear)
         return np.sum((linear @ self.left_out) ** 2, axis=1) > _PART * kept
+
+
+def flat_experts(sums: Sums) -> list[int]:
+    """Experts with rows on which the activation does not rise; from a pass that was asked for `_em.EXPERT_GRAM`."""
+    n_columns = sums.expert_gram.shape[-1]
+    slope = np.trace(sums.expert_gram, axis1=1, axis2=2) / n_columns
+    return np.flatnonzero((slope <= _FLAT * sums.weight) & (sums.weight > 0.0)).tolist()
 
 
 def _basis(

@@ -20,7 +20,7 @@ from . import _em
 from .checks import check_choice
 from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
-from .determined import Determined
+from .determined import Determined, flat_experts
 from .exceptions import ConvergenceWarning
 from .information import gradient, hessian, scores
 from .model import MixtureOfExperts
@@ -500,7 +500,7 @@ def infer(
     undetermined = infinite | determined.leaves_out(to_raw)
     matrix = to_raw @ bread @ to_raw.T
     matrix[undetermined] = matrix[:, undetermined] = np.nan
-    notes = _explain(free, undetermined, groups, determined.upward)
+    notes = _explain(free, undetermined, groups, flat_experts(sums), determined.upward)
     if barrier:
         notes = (*notes, "Curvature of the likelihood with the barrier on noise std, which the fit maximised.")
     return Inference(free, matrix, float(sums.log_likelihood), rows.total_weight, notes, kind=covariance)
@@ -560,18 +560,23 @@ def _unseparated(parameters: Parameters, sums: Sums) -> list[list[int]]:
 
 
 def _explain(
-    free: FreeParameters, undetermined: NDArray[np.bool_], groups: list[list[int]], upward: bool
+    free: FreeParameters, undetermined: NDArray[np.bool_], groups: list[list[int]], flat: list[int], upward: bool
 ) -> tuple[str, ...]:
-    """Warn of what is undetermined, parameter by parameter; the same as notes."""
+    """Warn of what is undetermined, parameter by parameter, and why; the same as notes."""
     if not undetermined.any():
         return ()
+
+    def listed(experts: list[int]) -> str:
+        return ", ".join(str(expert + 1) for expert in experts)
+
     names = [name for name, is_so in zip(free.names, undetermined, strict=True) if is_so]
     more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
     message = f"undetermined by these rows, standard error NaN: {', '.join(names[:_N_NAMED])}{more}"
+    if flat and not free.experts_held:
+        message += f"; the {free.model.activation} is flat on all rows of expert {listed(flat)}"
     if len(groups) > 1:
-        told = " from ".join(", ".join(str(expert + 1) for expert in group) for group in sorted(groups))
-        message += f"; the gate separates experts {told} without error"
-    elif upward:
+        message += f"; the gate separates experts {' from '.join(map(listed, sorted(groups)))} without error"
+    elif upward and not flat:
         message += (
             "; the likelihood does not curve down there, so that the model is no maximum, or one with a ReLU at its "
             "kink: let the fit converge, or use bootstrap"

@@ -29,6 +29,7 @@ from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
 from .density import log_density, may_be_better
 from .design import Design, Parameters, Sums
+from .determined import flat_experts
 from .em import Outcome, State, maximise, overall_line
 from .exceptions import ConvergenceWarning
 from .information import factored
@@ -613,7 +614,11 @@ class Task:
         outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))
         # The gate's curvature tells a gate that separates; only a steep one can.
         steep = may_separate(outcome.parameters)
-        sums = design.run(outcome.parameters, _em.ENTROPY | (_em.GATE_GRAM if steep else 0))
+        bounded = self.move_experts and design.activation.code in (Code.SIGMOID, Code.TANH)   # and so may saturate
+        sums = design.run(
+            outcome.parameters,
+            _em.ENTROPY | (_em.GATE_GRAM if steep else 0) | (_em.EXPERT_GRAM if bounded else 0),
+        )
         model = design.model(outcome.parameters, **self.names)
         if self.held is not None:   # as they were given, to the bit
             model = replace(model, coef=self.held.coef, intercept=self.held.intercept)
@@ -622,7 +627,7 @@ class Task:
         separated = separated_experts(outcome.parameters, sums) if steep else ()
         held_back = steep and not separated and self.is_held_back(outcome.parameters, sums)
         if not self.quiet:
-            self.warn(outcome, collapsed, where, held_back)
+            self.warn(outcome, collapsed, where, held_back, flat_experts(sums) if bounded else [])
         outcome.converged = outcome.converged and not held_back
         k = self.n_experts
         n_parameters = (k - 1) * (design.n_gate_columns - len(of_gate))
@@ -670,7 +675,9 @@ class Task:
         move = solve_normal_equations(curvature[np.newaxis], slope.reshape(1, -1))[0]
         return 0.5 * float(move @ slope.ravel()) > _HELD_BACK * sums.total
 
-    def warn(self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp], held_back: bool) -> None:
+    def warn(
+        self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp], held_back: bool, flat: list[int]
+    ) -> None:
         def named(experts: list[int]) -> str:   # counted from 1, in the documented order
             numbers = ", ".join(str(number) for number in np.sort(where[experts] + 1))
             return f"expert {numbers}" if len(experts) == 1 else f"experts {numbers}"
@@ -689,6 +696,14 @@ class Task:
                 f"{named(unsupported)} {'holds' if one else 'hold'} fewer rows than {'it has' if one else 'they have'} "
                 f"parameters for, or {'fits' if one else 'fit'} few rows almost exactly: the data may not support "
                 f"n_experts = {self.n_experts}; try fewer, or select_n_experts",
+                ConvergenceWarning, stacklevel=6,
+            )
+        if flat:
+            y, ends = self.design.rows.y, self.design.activation.g(np.array([-np.inf, np.inf]))
+            warnings.warn(
+                f"{named(flat)} {'is' if len(flat) == 1 else 'are'} saturated: the {self.design.activation} is flat on "
+                f"all rows there, and coefficients say nothing. Its values lie between {ends[0]:.3g} and "
+                f"{ends[1]:.3g}, y between {y.min():.3g} and {y.max():.3g}: scale y if it is of another range",
                 ConvergenceWarning, stacklevel=6,
             )
         if held_back:

@@ -68,7 +68,7 @@ def test_features_are_what_the_formula_says(data):
 def test_fit_is_the_fit_of_those_features(data):
     """Kills: an option that is not passed on, weights in another order, a gate on other features."""
     weights = np.linspace(0.5, 2, len(data))
-    options = {"noise": "shared", "activation": "tanh", "random_state": 3, "n_starts": 3}
+    options = {"noise": "shared", "activation": "leaky_relu", "random_state": 3, "n_starts": 3}
     got = mf.fit_formula("y ~ x + sold", data, 2, gate="~ x", sample_weight=weights, **options)
     plain = mf.fit(
         data[["x", "sold"]].astype(float), data["y"], 2, gate_features=data[["x"]], sample_weight=weights, **options

@@ -502,3 +502,17 @@ def test_starts_of_a_y_with_many_zeros_and_of_a_large_one(sim):
             warnings.simplefilter("ignore", mf.ConvergenceWarning)
             mf.fit_em(sim.X, y, 3, init=kind, n_init=5, max_iter=20, random_state=0)
             mf.fit_em(sim.X[:, :1], 1e30 * np.round(y), 2, init=kind, n_init=5, max_iter=20, random_state=0)
+
+
+@pytest.mark.parametrize(("activation", "lowest"), [("sigmoid", "0"), ("tanh", "-1")])
+def test_a_target_out_of_the_activations_range(activation, lowest):
+    """Kills: coefficients of 1e15 without a word, by fit and by infer."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(20.0, 80.0, (300, 1))
+    y = 0.5 * x[:, 0] + 2.0 * rng.standard_normal(300)
+    with pytest.warns(mf.ConvergenceWarning, match=rf"saturated: .* between {lowest} and 1, y between .*: scale y"):
+        fit = mf.fit(x, y, 2, activation=activation, random_state=0)
+    with pytest.warns(UserWarning, match=f"the {activation} is flat on all rows of expert 1, 2"):
+        mf.infer(fit, x, y)
+    inside = (y - y.min()) / np.ptp(y)
+    mf.infer(mf.fit(x, inside, 1, activation=activation), x, inside)   # warnings are errors here
