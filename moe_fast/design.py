@@ -331,14 +331,13 @@ class Design:
             shape = d, e, n_experts, self.fit_intercept, self.gate_intercept
             layout, size = _em.layout(*shape, want)
             parts = {name: (at, shape_, int(np.prod(shape_))) for name, (at, shape_) in layout.items()}
-            work_per_row = self._work_of_pass(n_experts, want)
-            longest = 1 << 15 if custom else span_rows(work_per_row)
+            longest = 1 << 15 if custom else span_rows(self._work_of_pass(n_experts, want))
             work = np.empty(
                 _em.work_size(
                     min(longest, self.rows.n_samples), *shape, self.Z is not None, want, self.rows.n_threads
                 )
             )
-            n_threads = worthwhile_threads(self.rows.n_threads, self.rows.n_samples, work_per_row)
+            n_threads = worthwhile_threads(self.rows.n_threads, self.rows.n_samples, self._work_per_row(n_experts))
             self._workspace[key] = parts, size, longest, n_threads, work
         return self._workspace[key]
 
