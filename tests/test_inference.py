@@ -805,6 +805,17 @@ def test_bootstrap_of_weighted_rows():
     assert mf.bootstrap(fit, sim.X, sim.y, 3, sample_weight=weight, kind="parametric").n_samples == weight.sum()
 
 
+def test_parametric_bootstrap_of_weighted_rows_is_that_of_rows_repeated():
+    """Kills: a target drawn once for a row that counts twice."""
+    sim = simulated()
+    weight = np.random.default_rng(0).integers(0, 4, len(sim.y))
+    fit = fitted(sim, sample_weight=weight)
+    weighted = mf.bootstrap(fit, sim.X, sim.y, 3, kind="parametric", sample_weight=weight, random_state=0)
+    repeated = np.repeat(sim.X, weight, axis=0), np.repeat(sim.y, weight)
+    plain = mf.bootstrap(fit, *repeated, 3, kind="parametric", random_state=0)
+    np.testing.assert_allclose(weighted.replicates, plain.replicates, rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("how", ["held noise", "shared", "gate alone", "gate features"])
 def test_bootstrap_refits_as_the_fit_was(how, monkeypatch):
     """Kills: a noise that moves though held, experts that move in a fit of the gate."""

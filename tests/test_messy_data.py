@@ -516,3 +516,14 @@ def test_a_target_out_of_the_activations_range(activation, lowest):
         mf.infer(fit, x, y)
     inside = (y - y.min()) / np.ptp(y)
     mf.infer(mf.fit(x, inside, 1, activation=activation), x, inside)   # warnings are errors here
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_inner_products_of_all_rows_are_weighted(sim, intercept):
+    """By which `infer` measures what is determined. Kills: rows that count one each; the experts' columns for the gate's."""
+    weight, Z = np.random.default_rng(0).uniform(0.0, 5.0, N_SAMPLES), sim.X[:, :2] * 3.0 + 1.0
+    design = Design(Rows.check(sim.X, sim.y, weight, Z), get_activation("linear"), intercept, gate_intercept=intercept)
+    for found, D in zip(collinearity.grams(design), (design.expert_matrix, design.gate_matrix), strict=True):
+        np.testing.assert_allclose(found, D.T @ (weight[:, np.newaxis] * D), rtol=1e-10, atol=1e-9)
+    constant = Design(Rows.check(sim.X, sim.y, weight), get_activation("linear"), intercept, "constant")
+    np.testing.assert_allclose(collinearity.grams(constant)[1], [[weight.sum()]])

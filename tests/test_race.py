@@ -881,3 +881,27 @@ def test_finalists_that_other_rows_tell_apart_are_not_climbed_with(monkeypatch):
     monkeypatch.setattr(Task, "is_sound", lambda self, outcome, collapsed: False)
     task.finish(finalists())
     assert finished[1:] == [1]   # after one of the other two, which end at one optimum
+
+
+def test_nothing_is_taken_from_a_sample_in_which_an_expert_collapses():
+    """Kills: a spike's end, and its curvature, for where all rows begin."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1.0, 1.0, (400, 1))
+    y = np.where(np.arange(400) % 2, 2.0 * x[:, 0] + 5.0, rng.standard_normal(400))   # every second row on one line
+    task = make_task(x, y, 2)
+    model = mf.MixtureOfExperts([[0.0], [2.0]], [0.0, 5.0], noise_std=[1.0, 0.1])
+    start = Start("model", 0, task.design.parameters(model))
+    before = start.parameters
+    task.approach(start, task.design.on(task.design.rows.take(slice(0, 300))))
+    assert start.parameters is before
+    assert start.value == -math.inf
+    assert start.curvature is None
+
+
+def test_the_fits_of_a_selection_have_the_time_limit_each():
+    """Kills: fits of a selection, or of its folds, without one."""
+    sim = mf.make_moe(300, 3, 2, random_state=0)
+    task = make_task(sim.X, sim.y, 1, time_limit=60.0)
+    again = task.again(2, np.arange(100))
+    assert again.deadline - again.began == pytest.approx(task.deadline - task.began)
+    assert make_task(sim.X, sim.y, 1).again(2).deadline == math.inf

@@ -273,3 +273,12 @@ def test_twins_have_the_same_density(sim, gate):
     larger = list(enlarge(design, parameters, 4, rng))
     assert [kind for kind, _ in larger] == ["split", "add"] * 2
     assert {made.n_experts for _, made in larger} == {4}
+
+
+def test_folds_are_drawn_at_random():
+    """Rows in the order of their groups, as many as there are folds. Kills: every fifth row a fold."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 1))
+    y = np.tile([0.0, 10.0, 20.0, 30.0, 40.0], 60) + x[:, 0] + 0.3 * rng.standard_normal(300)
+    found = mf.select_n_experts(x, y, [5], criterion="held_out", n_folds=5, n_starts=6, random_state=0)
+    assert found.table[0].held_out > -4.0   # about -2.3; with a group unseen -100 and less
