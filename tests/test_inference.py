@@ -491,9 +491,10 @@ def test_information_that_is_singular_to_rounding():
     design = Design(Rows(x, np.abs(x[:, 0]), None), get_activation("linear"))
     parameters, objective = Parameters(np.ones((1, 2)), np.zeros((0, 2)), np.ones(1)), Objective("per_expert")
     sums = design.run(parameters, _em.INFORMATION | _em.EXPERT_GRAM)
-    for seed in range(200):
-        q = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))[0]
-        information = 50.0 * (q * [1.0, 1.0, 10.0 ** -(14 + seed % 4)]) @ q.T
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        q = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+        information = 50.0 * (q * [1.0, 1.0, 10.0 ** -rng.uniform(15.0, 17.0)]) @ q.T
         found = Determined.of(design, parameters, objective, sums, 0.5 * (information + information.T))
         assert (np.linalg.eigvalsh(found.inverse) > -1e-12).all()
         assert found.left_out.shape == (3, 1)

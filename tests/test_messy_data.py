@@ -520,7 +520,7 @@ def test_a_target_out_of_the_activations_range(activation, lowest):
 
 @pytest.mark.parametrize("intercept", [True, False])
 def test_inner_products_of_all_rows_are_weighted(sim, intercept):
-    """By which `infer` measures what is determined. Kills: rows that count one each; the experts' columns for the gate's."""
+    """They measure what is determined. Kills: rows that count one each; the experts' columns for the gate's."""
     weight, Z = np.random.default_rng(0).uniform(0.0, 5.0, N_SAMPLES), sim.X[:, :2] * 3.0 + 1.0
     design = Design(Rows.check(sim.X, sim.y, weight, Z), get_activation("linear"), intercept, gate_intercept=intercept)
     for found, D in zip(collinearity.grams(design), (design.expert_matrix, design.gate_matrix), strict=True):

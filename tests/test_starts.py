@@ -297,3 +297,15 @@ def test_growth_as_a_start_does_not_end_in_a_spike():
         fit = mf.fit_em(X, y, 2, init="growth", n_init=6, random_state=0)
     assert fit.penalised
     assert fit.model.noise_std.min() > 1e-4
+
+
+def test_fit_em_makes_its_starts_with_the_barrier(sim, monkeypatch):
+    """As the race does. Kills: growth that may end in a spike."""
+    room, barriers = sys.modules["moe_fast.fit"], []
+    monkeypatch.setattr(
+        room, "make_start", lambda *given, **named: barriers.append(given[4].barrier) or make_start(*given, **named)
+    )
+    mf.fit_em(sim.X, sim.y, 2, init="growth", random_state=0)
+    mf.fit_em(sim.X, sim.y, 2, init="growth", noise=0.1, random_state=0)
+    assert barriers[0] > 0.0
+    assert barriers[1] == 0.0   # a noise that is held has no spikes
