@@ -196,7 +196,7 @@ def fit_em(
     if isinstance(init, MixtureOfExperts):
         return task.finish([task.start_from(init)])
     task.check_kind(init, KINDS)
-    objective = task.objective(task.barrier(task.design))
+    objective = task.objective(task.support.barrier(task.design))
     starts: list[Start] = []
     while len(starts) < n_init and not (starts and task.out_of_time()):
         parameters = make_start(

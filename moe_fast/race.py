@@ -146,7 +146,7 @@ class _Field:
 
     def __init__(self, task: Task, design: Design) -> None:
         self.task, self.design = task, design
-        self.objective = task.objective(barrier=task.barrier(design))
+        self.objective = task.objective(barrier=task.support.barrier(design))
         self.is_sample = design is not task.design
         self.effort = _ON_A_SAMPLE if self.is_sample else _ON_ALL_ROWS
         is_little = design.pass_work(task.n_experts) < _LITTLE
@@ -333,7 +333,7 @@ class _Field:
         start.keep(outcome.curvature, self.design)
         start.value, start.log_likelihood = outcome.objective / weight, outcome.log_likelihood / weight
         start.record(outcome, weight)
-        sound = math.isfinite(start.value) and not task.by_chance(self.design, outcome.sums).any()
+        sound = math.isfinite(start.value) and not task.support.by_chance(self.design, outcome.sums).any()
         start.status = "degenerate" if not sound else "eliminated" if chase.lost else "finished"
         return outcome.converged or chase.lost
 

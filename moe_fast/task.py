@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -28,41 +27,26 @@ from .checks import (
 from .collinearity import Dependence, dependences, warn_of_redundant
 from .config import resolve_threads
 from .density import log_density, may_be_better
-from .design import Design, Parameters, Sums
-from .determined import flat_experts
-from .em import Outcome, State, maximise, overall_line
-from .exceptions import ConvergenceWarning
+from .design import Design, Parameters
+from .em import Outcome, State, maximise
+from .ending import conclude
 from .information import factored
-from .linalg import Curvature, from_lower_blocks, solve_normal_equations
+from .linalg import Curvature
 from .model import MixtureOfExperts
 from .objective import GATE_LIMIT, Objective
 from .pace import NEWTON_PARAMETERS
 from .result import FitResult, StartReport
 from .rows import Reads, Rows
-from .separation import may_separate, separated_experts
 from .starts import LINEAR_ONLY
+from .support import Support
 
 __all__ = ["Callback", "Start", "Task"]
 
 FloatArray = NDArray[np.float64]
 Callback = Callable[[State], object]
 
-# The barrier on noise_std: b = 2 (c s)^2 with s the residual of one overall line. c = 0.02 makes spikes on a few
-# equal rows lose, and moves tonedata's optimum (noise 0.0045) by 0.03 in log-likelihood.
-_BARRIER = 0.02
-# Rows for each of d + 2 parameters, below which an expert that fits its rows almost exactly may be chance.
-_FEW = 3
-# Below this part of that residual a noise_std is on its way to zero: an expert that passes exactly through its rows.
-_COLLAPSED = 1e-6
-# Residuals of that line are those of outliers if their standard deviation, .6 of the 90 % quantile of their size where
-# they are normal, is above 1.5 of it; then those beyond five times that quantile are left out, and again.
-_USUAL, _DOMINATED, _FAR = 0.9, 1.5, 5.0
-_TOLD_BY = 4096           # rows
-_EXACT = 1e-8             # such a quantile, of that standard deviation, that is rounding
 # Largest coefficient of the gate, per standard deviation of the part of a column that those before it do not give.
 _GATE_LIMIT_OF_OWN = 1e3
-_NEARLY_DEPENDENT = 0.1   # sine below which such a column is blamed
-_HELD_BACK = 1e-6         # gain beyond it, per unit of weight, that is told
 
 # Of large data, climbed on first: the maximum and curvature of so many rows are those of all, but for errors of a few
 # per cent, which the passes over all rows take out.
@@ -362,73 +346,13 @@ class Task:
 
     # ---- rules ----
 
+    @cached_property
+    def support(self) -> Support:
+        """Which experts the rows support."""
+        return Support(self.design, self.n_experts, self.noise, self.move_experts, len(self.dependences[0]))
+
     def objective(self, barrier: float = 0.0) -> Objective:
         return Objective(self.noise, barrier, self.move_experts, self.gate_limit)
-
-    @cached_property
-    def residual_std(self) -> float:
-        """What one line for all rows leaves of y, the scale of rules about noise_std; from a sample of large data.
-
-        Without rows far beyond the others, if what is left is mostly theirs: noise is not of the scale of outliers.
-        Where most rows have one y, a rare event's zero, it is that of the others: half of them are as far, or further.
-        """
-        some, before = self.design.thinned(_SAMPLE_ROWS), 0.0
-        while True:
-            line, std = overall_line(some)
-            few = some.thinned(_TOLD_BY)
-            usual = float(np.quantile(np.abs(few.rows.y - few.expert_matrix @ line), _USUAL))
-            before = before or std
-            if usual <= _EXACT * before:   # most rows are on a line: no noise of theirs to tell a scale by
-                return before
-            if std <= _DOMINATED * usual:
-                return std
-            if (rest := _beside_most_common(some.rows.y)) is not None:
-                return float(np.median(rest) * math.sqrt(len(rest) / some.rows.n_samples))
-            near = np.flatnonzero(np.abs(some.rows.y - some.expert_matrix @ line) <= _FAR * usual)
-            if len(near) == some.rows.n_samples:
-                return std
-            some, before = some.on(some.rows.take(near)), std
-
-    def barrier(self, design: Design) -> float:
-        """None is needed where the noise is held."""
-        return self.barrier_of(design) if isinstance(self.noise, str) else 0.0
-
-    def barrier_of(self, design: Design) -> float:
-        return 2.0 * (_BARRIER * self.residual_std) ** 2 * design.rows.unit_weight
-
-    def too_small(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
-        """Which experts hold less than max(3, d + 2) rows, or half a fair share, n / (2k), if that is less."""
-        rows = design.rows
-        least = min(max(3, rows.n_features + 2), rows.n_samples / (2 * self.n_experts))
-        return sums.weight < least * rows.unit_weight
-
-    def by_chance(self, design: Design, sums: Sums) -> NDArray[np.bool_]:
-        """Which experts are too small, or fit few rows almost exactly.
-
-        Few: less than 3 (d + 2). Almost: with a residual sum of squares below the constant of the barrier, as a spike.
-        """
-        if not (isinstance(self.noise, str) and self.noise == "per_expert"):
-            return self.too_small(design, sums)
-        few = sums.weight < _FEW * (design.rows.n_features + 2) * design.rows.unit_weight
-        return self.too_small(design, sums) | (few & (sums.sum_squares < self.barrier(design)))
-
-    def is_doubtful(self, outcome: Outcome, collapsed: list[int]) -> NDArray[np.bool_]:
-        """Which experts may be chance; where the barrier was needed, which holds squares up, the too small ones."""
-        rule = self.too_small if collapsed else self.by_chance
-        return rule(self.design, outcome.sums) & self.move_experts
-
-    def unsupported(self, outcome: Outcome, collapsed: list[int]) -> list[int]:
-        """Experts that a user is told of: the doubtful; and where rows are too few for all, those that lack them.
-
-        The latter do not count against a fit in the race: no start could do better.
-        """
-        doubtful, rows, noise = self.is_doubtful(outcome, collapsed), self.design.rows, self.noise
-        estimated = noise if isinstance(noise, str) else "held"
-        n_own = self.design.n_columns - len(self.dependences[0]) + (estimated == "per_expert")
-        n_of_experts = self.n_experts * n_own + (estimated == "shared")
-        if self.move_experts and not collapsed and rows.n_samples < n_of_experts:
-            doubtful |= outcome.sums.weight < n_own * rows.unit_weight
-        return np.flatnonzero(doubtful).tolist()
 
     def out_of_time(self, state: State | None = None) -> bool:
         return time.perf_counter() > self.deadline
@@ -464,7 +388,7 @@ class Task:
         to_beat = -math.inf
         candidates = [*running, *spare[:_SPARE]]
         for start in candidates:
-            done = any(sound) or self.out_of_time() or any(self.is_exact(*end) for end in ends)
+            done = any(sound) or self.out_of_time() or any(self.support.is_exact(*end) for end in ends)
             if len(ends) >= len(running) and done:
                 break
             if not give_up:
@@ -477,27 +401,17 @@ class Task:
             start.log_likelihood = outcome.log_likelihood / weight
             start.record(outcome, weight)
             ends.append((outcome, collapsed))
-            sound.append(self.is_sound(outcome, collapsed))
+            sound.append(self.support.is_sound(outcome, collapsed))
             if sound[-1] and give_up:
                 to_beat = max(to_beat, outcome.objective)
             elif not sound[-1]:
                 start.status = "degenerate"
         # Where none is sound they are judged with the barrier: a spike's likelihood is no merit.
-        judge = self.objective(0.0 if any(sound) else self.barrier(design))
+        judge = self.objective(0.0 if any(sound) else self.support.barrier(design))
         values = [end.log_likelihood - judge.penalty(end.parameters.noise_std) for end, _ in ends]
         winner = max(range(len(ends)), key=lambda one: (sound[one], values[one]))
         candidates[winner].status = "winner"
-        return self.report(*ends[winner], starts)
-
-    def is_sound(self, outcome: Outcome, collapsed: list[int]) -> bool:
-        """Whether the data supports every expert; with a noise that is held, no likelihood is a spike's."""
-        return not isinstance(self.noise, str) or not (collapsed or self.is_doubtful(outcome, collapsed).any())
-
-    def is_exact(self, outcome: Outcome, collapsed: list[int]) -> bool:
-        """Whether an expert fits many rows exactly: half a fair share, n / (2k)."""
-        weight, squares = outcome.sums.weight[collapsed], outcome.sums.sum_squares[collapsed]
-        many = weight >= self.design.rows.total_weight / (2 * self.n_experts)
-        return bool((many & (squares < self.barrier(self.design))).any())
+        return conclude(self, *ends[winner], starts)
 
     def may_still_win(self, running: list[Start], sample: Design) -> list[Start]:
         """The first, and those of which other rows than the race's do not say that they will not overtake it."""
@@ -530,7 +444,7 @@ class Task:
         """
         spread = design.rows.target_moments[1]
         wide = np.maximum(start.parameters.noise_std, _WIDE * spread)
-        free = Objective("per_expert", self.barrier_of(design), gate_limit=self.gate_limit)
+        free = Objective("per_expert", self.support.barrier_of(design), gate_limit=self.gate_limit)
         outcome = maximise(
             design, replace(start.parameters, noise_std=wide), free,
             max_iter=_ANNEALING_ITER, tol=_ANNEALING_TOL, newton=False, callback=self.out_of_time,
@@ -548,25 +462,20 @@ class Task:
         chase = Chase(to_beat, self.watch, near_end=start.reached or start.curvature is not None)
         climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton)
         outcome = climb(
-            parameters, self.objective(), start.curvature_of(design), smallest_noise=self.smallest_noise,
+            parameters, self.objective(), start.curvature_of(design), smallest_noise=self.support.smallest_noise,
             callback=chase,
         )
         if chase.lost:
             start.status = "eliminated"
-        small = np.flatnonzero(self.too_small(design, outcome.sums)).tolist()
+        small = np.flatnonzero(self.support.too_small(design, outcome.sums)).tolist()
         if not outcome.collapsed and not small:
             return outcome, []
         if not isinstance(self.noise, str) or not self.move_experts:
             return outcome, []
-        penalised = climb(parameters, self.objective(self.barrier(design)), callback=self.watch)
-        if not outcome.collapsed and self.too_small(design, penalised.sums).any():
+        penalised = climb(parameters, self.objective(self.support.barrier(design)), callback=self.watch)
+        if not outcome.collapsed and self.support.too_small(design, penalised.sums).any():
             return outcome, []    # few rows with the barrier too: a small expert, not a spike
         return penalised, list(outcome.collapsed) or small
-
-    @property
-    def smallest_noise(self) -> float:
-        """Below this an expert has collapsed."""
-        return _COLLAPSED * self.residual_std if self.move_experts and isinstance(self.noise, str) else 0.0
 
     @cached_property
     def sample(self) -> Design | None:
@@ -588,10 +497,10 @@ class Task:
         objective = self.objective()
         outcome = maximise(
             sample, self.with_held_noise(start.parameters), objective, start.curvature_of(sample),
-            max_iter=self.max_iter, tol=_SAMPLE_TOL, smallest_noise=self.smallest_noise, callback=self.watch,
+            max_iter=self.max_iter, tol=_SAMPLE_TOL, smallest_noise=self.support.smallest_noise, callback=self.watch,
         )
         start.record(outcome, sample.rows.total_weight)
-        if outcome.objective == -math.inf or outcome.collapsed or self.too_small(sample, outcome.sums).any():
+        if outcome.objective == -math.inf or outcome.collapsed or self.support.too_small(sample, outcome.sums).any():
             start.value = -np.inf
             return
         start.parameters, start.value = outcome.parameters, outcome.objective / sample.rows.total_weight
@@ -601,142 +510,6 @@ class Task:
         """Note the curvature where the start is, with which Newton's method will begin."""
         sums = design.run(start.parameters, _em.INFORMATION)
         start.keep(factored(sums, start.parameters, objective), design)
-
-    def report(self, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
-        design, weight = self.design, self.design.rows.total_weight
-        if outcome.objective == -math.inf:
-            raise ValueError(
-                f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
-            )
-        parameters = outcome.parameters
-        of_experts, of_gate = self.dependences
-        expert = of_experts.without(parameters.expert) if self.move_experts else parameters.expert
-        outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))
-        # The gate's curvature tells a gate that separates; only a steep one can.
-        steep = may_separate(outcome.parameters)
-        bounded = self.move_experts and design.activation.code in (Code.SIGMOID, Code.TANH)   # and so may saturate
-        sums = design.run(
-            outcome.parameters,
-            _em.ENTROPY | (_em.GATE_GRAM if steep else 0) | (_em.EXPERT_GRAM if bounded else 0),
-        )
-        model = design.model(outcome.parameters, **self.names)
-        if self.held is not None:   # as they were given, to the bit
-            model = replace(model, coef=self.held.coef, intercept=self.held.intercept)
-        order = model.documented_order(sums.gate_weight / weight)
-        where = np.argsort(order)
-        separated = separated_experts(outcome.parameters, sums) if steep else ()
-        held_back = steep and not separated and self.is_held_back(outcome.parameters, sums)
-        if not self.quiet:
-            self.warn(outcome, collapsed, where, held_back, flat_experts(sums) if bounded else [])
-        outcome.converged = outcome.converged and not held_back
-        k = self.n_experts
-        n_parameters = (k - 1) * (design.n_gate_columns - len(of_gate))
-        if self.move_experts:
-            n_parameters += k * (design.n_columns - len(of_experts))
-            n_parameters += {"per_expert": k, "shared": 1}[self.noise] if isinstance(self.noise, str) else 0
-        return FitResult(
-            model=model.permute(order),
-            log_likelihood=float(sums.log_likelihood),
-            n_parameters=n_parameters,
-            n_samples=weight,
-            n_iter=outcome.n_iter,
-            n_passes=design.rows.reads.n_rows / design.rows.n_samples,
-            converged=outcome.converged,
-            history=np.array(outcome.history),
-            entropy=float(sums.entropy),
-            mixing_weights=sums.gate_weight[order] / weight,
-            effective_sizes=sums.weight[order],
-            starts=tuple(start.report(weight) for start in sorted(starts, key=lambda start: start.index)),
-            penalised=bool(collapsed),
-            unsupported=tuple(sorted(int(where[expert]) for expert in self.unsupported(outcome, collapsed))),
-            redundant_features=self.redundant_features,
-            redundant_gate_features=self.redundant_gate_features,
-            separated=tuple(sorted(int(where[expert]) for expert in separated)),
-            barrier=self.barrier(design) if collapsed else 0.0,
-            seconds=time.perf_counter() - self.began,
-            noise=self.noise if isinstance(self.noise, str) else "held",
-            fit_intercept=design.fit_intercept,
-            gate_intercept=design.gate_intercept,
-            experts_held=not self.move_experts,
-        )
-
-    def is_held_back(self, parameters: Parameters, sums: Sums) -> bool:
-        """Whether the gate's limit costs likelihood, as where columns nearly depend on each other, or have a long tail.
-
-        What is to be gained beyond it is the lesser of what the slope promises on the way to a limit twice as far, and
-        what the curvature does.
-        """
-        gate, slope = parameters.gate, sums.gate_gradient
-        at_limit = np.abs(gate) >= self.gate_limit
-        on_the_way = float(np.sum(np.maximum(gate * slope, 0.0)[at_limit]))
-        if on_the_way <= _HELD_BACK * sums.total:
-            return False
-        curvature = from_lower_blocks(sums.gate_gram, len(gate))
-        move = solve_normal_equations(curvature[np.newaxis], slope.reshape(1, -1))[0]
-        return 0.5 * float(move @ slope.ravel()) > _HELD_BACK * sums.total
-
-    def warn(
-        self, outcome: Outcome, collapsed: list[int], where: NDArray[np.intp], held_back: bool, flat: list[int]
-    ) -> None:
-        def named(experts: list[int]) -> str:   # counted from 1, in the documented order
-            numbers = ", ".join(str(number) for number in np.sort(where[experts] + 1))
-            return f"expert {numbers}" if len(experts) == 1 else f"experts {numbers}"
-
-        if collapsed:
-            warnings.warn(
-                f"{named(collapsed)} collapsed on rows fitted exactly, where the likelihood has no maximum; the fit "
-                f"with a weak barrier on noise_std was kept. Fewer experts, or noise='shared', may suit the data "
-                f"better",
-                ConvergenceWarning, stacklevel=6,
-            )
-        unsupported = self.unsupported(outcome, collapsed)
-        if unsupported:
-            one = len(unsupported) == 1
-            warnings.warn(
-                f"{named(unsupported)} {'holds' if one else 'hold'} fewer rows than {'it has' if one else 'they have'} "
-                f"parameters for, or {'fits' if one else 'fit'} few rows almost exactly: the data may not support "
-                f"n_experts = {self.n_experts}; try fewer, or select_n_experts",
-                ConvergenceWarning, stacklevel=6,
-            )
-        if flat:
-            y, ends = self.design.rows.y, self.design.activation.g(np.array([-np.inf, np.inf]))
-            warnings.warn(
-                f"{named(flat)} {'is' if len(flat) == 1 else 'are'} saturated: the {self.design.activation} is flat on "
-                f"all rows there, and coefficients say nothing. Its values lie between {ends[0]:.3g} and "
-                f"{ends[1]:.3g}, y between {y.min():.3g} and {y.max():.3g}: scale y if it is of another range",
-                ConvergenceWarning, stacklevel=6,
-            )
-        if held_back:
-            advice = (
-                "columns nearly depend on each other, as powers of a year do: subtract an offset from the column that "
-                "they are made of" if self.dependences[1].least_own < _NEARLY_DEPENDENT else
-                "a column may have values far out, by which its standard deviation is large: look at its largest, or "
-                "take logarithms"
-            )
-            warnings.warn(
-                f"a gate coefficient came to {self.gate_limit:.3g} per standard deviation, where it is stopped, and "
-                f"the gate does not separate; {advice}",
-                ConvergenceWarning, stacklevel=6,
-            )
-        if not outcome.converged and not self.stopped:
-            if outcome.n_iter >= self.max_iter:
-                advice = f"raise max_iter (now {self.max_iter}), or tol"
-            elif self.deadline < np.inf:
-                advice = "raise time_limit, or tol"
-            else:
-                advice = "no step gains more, to rounding; raise tol"
-            gained = f"the last gain was {outcome.gain:.3g} per row, " if outcome.n_iter else ""
-            warnings.warn(
-                f"not converged after {outcome.n_iter} iterations: {gained}tol is {self.tol:.3g}; {advice}",
-                ConvergenceWarning, stacklevel=6,
-            )
-
-
-def _beside_most_common(y: FloatArray) -> FloatArray | None:
-    """How far the others are from the value of more than half of the rows; None if there is none."""
-    values, counts = np.unique(y, return_counts=True)
-    most = values[counts.argmax()]
-    return np.abs(y[y != most] - most) if len(y) < 2 * counts.max() < 2 * len(y) else None
 
 
 def _check_noise(noise: Any, n_experts: int) -> str | FloatArray:

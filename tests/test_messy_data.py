@@ -338,7 +338,7 @@ def test_the_scale_of_the_noise(sim):
         other = dict.fromkeys(
             ("gate_features", "sample_weight", "time_limit", "tol", "n_threads", "random_state", "callback")
         )
-        return task.Task.check(sim.X, y, 2, max_iter=10, **options, **other).residual_std
+        return task.Task.check(sim.X, y, 2, max_iter=10, **options, **other).support.residual_std
 
     D = np.c_[np.ones(N_SAMPLES), sim.X]
     of_line = np.std(sim.y - D @ np.linalg.lstsq(D, sim.y, rcond=None)[0])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import moe_fast as mf
+from moe_fast import ending
 from moe_fast.design import Parameters
 from moe_fast.em import State, maximise
 from moe_fast.linalg import Curvature
@@ -19,6 +20,7 @@ from moe_fast.moves import MOVES
 from moe_fast.pace import Pace
 from moe_fast.race import _Field, _share_moved, default_patience, default_starts, race
 from moe_fast.starts import KINDS, make_start
+from moe_fast.support import Support
 from moe_fast.task import Chase, Start, Task
 
 race_room = sys.modules["moe_fast.race"]
@@ -316,7 +318,7 @@ def test_starts_at_one_optimum_go_on_as_one(agreed, monkeypatch):
 
 def test_twins_of_a_start_that_degenerates_are_degenerate(agreed, monkeypatch):
     """Kills: a race that ends because five starts agree on a spike."""
-    monkeypatch.setattr(Task, "by_chance", lambda self, design, sums: np.array([True, False]))
+    monkeypatch.setattr(Support, "by_chance", lambda self, design, sums: np.array([True, False]))
     field = agreed.on(agreed.task.design)
     assert {start.status for start in field.starts} == {"degenerate"}
     assert not field.agree((6, 0.66))
@@ -677,10 +679,10 @@ def test_small_experts_are_those_with_less_than_half_a_fair_share():
     x = rng.standard_normal((28, 1))
     task = make_task(x, rng.standard_normal(28), 3)
     sums = SimpleNamespace(weight=np.array([22.1, 3.01, 2.89]))
-    assert task.too_small(task.design, sums).tolist() == [False, False, True]
+    assert task.support.too_small(task.design, sums).tolist() == [False, False, True]
     few = make_task(x[:12], rng.standard_normal(12), 3)
     sums = SimpleNamespace(weight=np.array([7.8, 2.1, 1.9]))
-    assert few.too_small(few.design, sums).tolist() == [False, False, True]
+    assert few.support.too_small(few.design, sums).tolist() == [False, False, True]
 
 
 def test_few_rows_fitted_almost_exactly_are_chance_and_many_are_not():
@@ -688,11 +690,11 @@ def test_few_rows_fitted_almost_exactly_are_chance_and_many_are_not():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 3)), rng.standard_normal(300)
     task = make_task(X, y, 3)
-    b = task.barrier(task.design)
+    b = task.support.barrier(task.design)
     sums = SimpleNamespace(weight=np.array([14.9, 14.9, 270.2]), sum_squares=np.array([0.9 * b, 1.1 * b, 0.5 * b]))
-    assert task.by_chance(task.design, sums).tolist() == [True, False, False]
+    assert task.support.by_chance(task.design, sums).tolist() == [True, False, False]
     shared = make_task(X, y, 3, noise="shared")
-    assert not shared.by_chance(shared.design, sums).any()
+    assert not shared.support.by_chance(shared.design, sums).any()
 
 
 @pytest.mark.parametrize(
@@ -720,9 +722,9 @@ def test_where_rows_are_fewer_than_parameters_experts_that_lack_rows_are_unsuppo
     weight = 2.0 * np.array([n_own, n_own - 0.5, n - 2 * n_own + 0.5])
     weight[2] = max(weight[2], 2.0 * n_own)
     outcome = SimpleNamespace(sums=SimpleNamespace(weight=weight, sum_squares=np.full(3, 1e6)))
-    assert task.unsupported(outcome, []) == lacking
-    assert task.is_sound(outcome, [])
-    assert task.unsupported(outcome, [2]) == []   # a collapse was said already
+    assert task.support.unsupported(outcome, []) == lacking
+    assert task.support.is_sound(outcome, [])
+    assert task.support.unsupported(outcome, [2]) == []   # a collapse was said already
 
 
 def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
@@ -751,8 +753,8 @@ def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
 
     collapsed = []
     monkeypatch.setattr(Task, "finish_one", finish_one)
-    monkeypatch.setattr(Task, "is_sound", is_sound)
-    monkeypatch.setattr(Task, "warn", lambda *args: None)
+    monkeypatch.setattr(Support, "is_sound", is_sound)
+    monkeypatch.setattr(ending, "_warn", lambda *args: None)
     task.finish(field.starts)
     assert finished == [0, 2, 3]
     assert [start.status for start in field.starts] == [
@@ -774,7 +776,7 @@ def test_where_no_finalist_ends_sound_others_are_finished(monkeypatch):
     finished.clear()
     for start in field.starts:
         start.status = "eliminated" if start.index else "finished"
-    outcome.sums.weight[0], outcome.sums.sum_squares[0] = weight, 2.0 * task.barrier(task.design)
+    outcome.sums.weight[0], outcome.sums.sum_squares[0] = weight, 2.0 * task.support.barrier(task.design)
     task.finish(field.starts)
     assert finished == [0, 2, 3]
 
@@ -783,7 +785,7 @@ def test_a_start_that_came_to_an_expert_by_chance_is_out_of_the_race(bent, monke
     """Kills: the rule about few rows fitted almost exactly in the finish alone."""
     task = make_task(*bent, 3)
     field = entered(task, ["tree"])
-    monkeypatch.setattr(Task, "by_chance", lambda self, design, sums: np.array([False, True, False]))
+    monkeypatch.setattr(Support, "by_chance", lambda self, design, sums: np.array([False, True, False]))
     field.reach(field.starts[0])
     assert field.starts[0].status == "degenerate"
 
@@ -806,7 +808,7 @@ def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, no
         field.enter("partition", make_start("partition", task.design, 2, np.random.default_rng(seed)))
     ends = []
     for start, noise_std, likelihood in zip(field.starts, noise, likelihoods, strict=True):
-        parameters = replace(start.parameters, noise_std=np.full(2, noise_std * task.residual_std))
+        parameters = replace(start.parameters, noise_std=np.full(2, noise_std * task.support.residual_std))
         outcome = maximise(task.design, parameters, task.objective(), max_iter=1, tol=1e-3)
         if noise_std < 0.1:
             outcome.sums.weight[0], outcome.sums.sum_squares[0] = 10.0, 0.0
@@ -819,7 +821,7 @@ def test_a_sound_end_wins_and_spikes_are_judged_with_the_barrier(monkeypatch, no
         return ends[start.index], [0] if collapsed[start.index] else []
 
     monkeypatch.setattr(Task, "finish_one", finish_one)
-    monkeypatch.setattr(Task, "warn", lambda *args: None)
+    monkeypatch.setattr(ending, "_warn", lambda *args: None)
     task.finish(field.starts)
     assert [start.status for start in field.starts].index("winner") == winner
     sound = [not spike and noise_std > 1e-3 for spike, noise_std in zip(collapsed, noise, strict=True)]
@@ -878,7 +880,7 @@ def test_finalists_that_other_rows_tell_apart_are_not_climbed_with(monkeypatch):
     monkeypatch.setattr(
         Task, "finish_one", lambda self, start, *a: finished.append(start.index) or finish_one(self, start, *a)
     )
-    monkeypatch.setattr(Task, "is_sound", lambda self, outcome, collapsed: False)
+    monkeypatch.setattr(Support, "is_sound", lambda self, outcome, collapsed: False)
     task.finish(finalists())
     assert finished[1:] == [1]   # after one of the other two, which end at one optimum
 
