@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 __all__ = [
     "CONSTANT",
     "check_choice",
+    "check_flag",
     "check_held_noise",
     "check_integer",
     "check_matrix",
@@ -219,6 +220,13 @@ def check_integer(value: Any, name: str, minimum: int, maximum: int | None = Non
         upper = "" if maximum is None else f" and at most {maximum}"
         raise ValueError(f"{name} must be at least {minimum}{upper}, got {number}")
     return number
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """True or False, and nothing that is merely taken for them."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def check_positive(value: Any, name: str, below: float = np.inf) -> float:

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from . import _moments
 from .design import Design
 from .exceptions import CollinearityWarning
+from .linalg import DEPENDENT
 from .rows import Rows
 
 __all__ = ["Dependence", "dependences", "grams", "warn_of_redundant"]
 
 FloatArray = NDArray[np.float64]
 
-# Part of a column's sum of squares (about its mean, where there is an intercept) left by the columns before it, below
-# which it is redundant: as in the solves of a step, below which rounding is most of what is left.
-_REDUNDANT = 1e-11
 _ROWS = 4096              # of large data, looked at first: columns independent there are so on all rows
 _ROWS_PER_COLUMN = 4
 _N_NAMED = 8              # columns that a warning names
@@ -60,13 +58,13 @@ class Dependence:
                 pass
             else:
                 own = np.diagonal(lower).min(initial=1.0)
-                if own**2 > _REDUNDANT:
+                if own**2 > DEPENDENT:
                     return cls.none(float(own))
         left = gram.copy()
         redundant = np.zeros(p, bool)
         least_own = 1.0
         for j in range(p):
-            redundant[j] = left[j, j] <= _REDUNDANT * gram[j, j]
+            redundant[j] = left[j, j] <= DEPENDENT * gram[j, j]
             if not redundant[j]:
                 least_own = min(least_own, math.sqrt(left[j, j] / gram[j, j]))
                 rest = slice(j + 1, p)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import block_diag
 
 from . import _em
-from .checks import check_choice
+from .checks import check_choice, check_flag, check_positive
 from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
 from .determined import Determined, flat_experts
@@ -105,8 +105,7 @@ class FreeParameters:
         free = cls(model, **known, n_redundant=n_redundant)
         check_choice(free.noise, "noise", NOISES)
         for name in ("fit_intercept", "gate_intercept", "experts_held"):
-            if not isinstance(getattr(free, name), bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {getattr(free, name)!r}")
+            check_flag(getattr(free, name), name)
         if free.noise == "shared" and np.ptp(model.noise_std) > 1e-12 * model.noise_std[0]:
             raise ValueError(f"noise is 'shared', but the model has noise_std {model.noise_std.tolist()}")
         for name, values in (("fit_intercept", model.intercept), ("gate_intercept", model.gate_intercept)):
@@ -286,7 +285,7 @@ class Estimates(ABC):
         intervals : ParameterArrays
             With a last axis of length two: lower and upper end.
         """
-        return self.free.arrays(self._interval(_check_level(level)))
+        return self.free.arrays(self._interval(check_positive(level, "level", below=1.0)))
 
     def summary(self, level: float = 0.95) -> Summary:
         """The table of coefficients: a block for each expert, then for each row of the gate.
@@ -301,7 +300,7 @@ class Estimates(ABC):
         summary : Summary
             Prints in a terminal, shows as HTML in a notebook; ``summary.to_frame()`` is a pandas DataFrame.
         """
-        level = _check_level(level)
+        level = check_positive(level, "level", below=1.0)
         interval = self._interval(level)
         values = np.column_stack([self.estimates, self._std_err, self._z, self._p, interval])
         tail = f"{(1 - level) / 2:.4g}", f"{(1 + level) / 2:.4g}"
@@ -583,11 +582,3 @@ def _explain(
         )
     warnings.warn(message, UserWarning, stacklevel=4)
     return (message[0].upper() + message[1:] + ".",)
-
-
-def _check_level(level: Any) -> float:
-    if isinstance(level, bool) or not isinstance(level, int | float | np.floating):
-        raise TypeError(f"level must be a number between 0 and 1, got {level!r}")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-    return float(level)

@@ -25,6 +25,7 @@ from . import checks
 from .activations import Activation, Code, LeakyReLU, get_activation
 from .checks import (
     check_choice,
+    check_flag,
     check_integer,
     check_matrix,
     check_positive,
@@ -127,9 +128,7 @@ class MixtureOfExperts:
             raise ValueError(f"coef has shape {coef.shape}, expected (n_experts, n_features), both positive")
         n_experts, n_features = coef.shape
         gate = check_choice(gate, "gate", GATES)
-        if not isinstance(uses_gate_features, bool | np.bool_):
-            raise TypeError(f"uses_gate_features must be True or False, got {uses_gate_features!r}")
-        if uses_gate_features:
+        if check_flag(uses_gate_features, "uses_gate_features"):
             if gate == "constant":
                 raise ValueError('uses_gate_features is True, but a gate="constant" has no features')
             if gate_coef is None:

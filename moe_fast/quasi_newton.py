@@ -45,7 +45,7 @@ class Metric:
         self._factors = [_factor(block) for block in blocks]
         weight = np.maximum(sums.weight, 1e-9 * sums.total)
         self._noise = np.empty(0)
-        if objective.moves_noise and objective.move_experts:
+        if objective.moves_noise:
             self._noise = np.array([2.0 * sums.total]) if objective.shares_noise else 2.0 * weight
 
     def solve(self, vector: FloatArray) -> FloatArray:

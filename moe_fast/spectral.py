@@ -32,7 +32,6 @@ FloatArray = NDArray[np.float64]
 TRANSFORMS = ("cubic", "least_variance", "robust")
 # The k-th eigenvalue of T2 must stand this much clear of the largest of the rest, which are noise about zero.
 _CLEAR = 1.5
-_SMALLEST_EIGENVALUE = 0.1   # of the largest, of the whitened tensor
 # A column whose mean and standard deviation are further than this from 0 and 1, beyond chance, is not N(0, 1).
 _FAR_MEAN, _FAR_STD = 0.5, 2.0
 _STANDARD_ROWS = 1 << 14   # that tell it

@@ -16,6 +16,7 @@ from . import _em
 from .activations import Code, get_activation
 from .checks import (
     check_choice,
+    check_flag,
     check_held_noise,
     check_integer,
     check_positive,
@@ -177,10 +178,9 @@ class Task:
         n_experts = check_integer(n_experts, "n_experts", 1)
         activation = get_activation(activation)
         check_choice(gate, "gate", ("softmax", "constant"))
-        flags = {"fit_intercept": fit_intercept, "gate_intercept": gate_intercept, "newton": newton}
-        for name, flag in flags.items():
-            if not isinstance(flag, bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {flag!r}")
+        fit_intercept = check_flag(fit_intercept, "fit_intercept")
+        gate_intercept = check_flag(gate_intercept, "gate_intercept")
+        newton = check_flag(newton, "newton")
         if gate == "constant" and gate_features is not None:
             raise ValueError('gate_features were given, but gate="constant" has no features')
         noise = _check_noise(noise, n_experts)
@@ -205,14 +205,14 @@ class Task:
                 f"n_experts = {n_experts} is more than the {rows.n_samples} rows"
                 + (" of positive weight" if sample_weight is not None else "")
             )
-        design = Design(rows, activation, bool(fit_intercept), gate, bool(gate_intercept))
+        design = Design(rows, activation, fit_intercept, gate, gate_intercept)
         if tol is None:
             tol = 1e-7 if rows.X.dtype == np.float32 else 1e-10
         found = dependences(design)
         if held is None and any(len(dependence) for dependence in found):
             design = design.without(*found)
         task = cls(
-            design, n_experts, noise, tol, max_iter, rng, names, found, callback, deadline, bool(newton), held, began,
+            design, n_experts, noise, tol, max_iter, rng, names, found, callback, deadline, newton, held, began,
             quiet=quiet,
         )
         if not quiet:

@@ -643,9 +643,9 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="nothing of this model was fitted"):
         mf.infer(mf.fit_gate(X, y, mf.fit(X, y, 1).model), X, y)
     found = mf.infer(fit, X, y)
-    with pytest.raises(ValueError, match="level must lie between 0 and 1, got 95"):
+    with pytest.raises(ValueError, match="level must be above 0 and below 1, got 95"):
         found.conf_int(95)
-    with pytest.raises(TypeError, match="level must be a number"):
+    with pytest.raises(TypeError, match="level must be a positive number"):
         found.summary("0.95")
 
 
