@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CONSTANT",
+    "check_aligned",
     "check_choice",
     "check_flag",
     "check_held_noise",
@@ -220,6 +221,23 @@ def check_integer(value: Any, name: str, minimum: int, maximum: int | None = Non
         upper = "" if maximum is None else f" and at most {maximum}"
         raise ValueError(f"{name} must be at least {minimum}{upper}, got {number}")
     return number
+
+
+def check_aligned(X: Any, **others: Any) -> None:
+    """Refuse columns with the labels of X's rows in another order: rows are taken by position.
+
+    Other labels are let pass, as where an index was reset.
+    """
+    labels: Any = getattr(X, "index", None)
+    for name, other in others.items():
+        own: Any = getattr(other, "index", None)
+        if not (hasattr(labels, "equals") and hasattr(own, "equals")) or len(labels) != len(own) or labels.equals(own):
+            continue
+        if labels.is_unique and own.is_unique and own.isin(labels).all():
+            raise ValueError(
+                f"{name} has the row labels of X in another order, and rows are taken by position: give both one "
+                f"order, as by {name}.reindex(X.index), or pass {name}.to_numpy() if its order is right"
+            )
 
 
 def check_flag(value: Any, name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
-from .checks import check_choice, check_vector
+from .checks import check_aligned, check_choice, check_vector
 from .fit import fit
 from .formula import Formula, as_frame
 from .result import FitResult
@@ -119,6 +119,7 @@ def prepare(
     if weight_column:
         sample_weight = used[weight_column[0]]
     elif sample_weight is not None:
+        check_aligned(data, sample_weight=sample_weight)
         sample_weight = check_vector(sample_weight, "sample_weight", n_samples=len(data))[whole]
 
     learned = read.learn(used)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import block_diag
 
 from . import _em
-from .checks import check_choice, check_flag, check_positive
+from .checks import check_aligned, check_choice, check_flag, check_positive
 from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
 from .determined import Determined, flat_experts
@@ -125,6 +125,7 @@ class FreeParameters:
 
     def rows(self, X: Any, y: Any, gate_features: Any, sample_weight: Any, n_threads: int = 1) -> Rows:
         """Checked rows, their columns against those of the model; a table, if the model has a formula."""
+        check_aligned(X, y=y, sample_weight=sample_weight, gate_features=gate_features)
         X, Z = self.model._check_inputs(X, gate_features)
         return Rows.check(X, y, sample_weight, Z if self.model.uses_gate_features else None, n_threads)
 

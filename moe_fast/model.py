@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import checks
 from .activations import Activation, Code, LeakyReLU, get_activation
 from .checks import (
+    check_aligned,
     check_choice,
     check_flag,
     check_integer,
@@ -784,6 +785,7 @@ class MixtureOfExperts:
     def _check_rows(
         self, X: ArrayLike, y: ArrayLike, gate_features: ArrayLike | None
     ) -> tuple[NDArray[Any], FloatArray, NDArray[Any]]:
+        check_aligned(X, y=y)
         X, Z = self._check_inputs(X, gate_features)
         return X, check_vector(y, "y", n_samples=len(X)), Z
 

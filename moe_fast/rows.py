@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _moments
-from .checks import check_matrix, check_target_varies, check_vector, check_weights
+from .checks import check_aligned, check_matrix, check_target_varies, check_vector, check_weights
 
 __all__ = ["Reads", "Rows", "mean_and_error"]
 
@@ -57,6 +57,7 @@ class Rows:
         cls, X: Any, y: Any, sample_weight: Any = None, gate_features: Any = None, n_threads: int = 1
     ) -> Rows:
         """Rows from a user's arguments; bad ones are refused before any work."""
+        check_aligned(X, y=y, sample_weight=sample_weight, gate_features=gate_features)
         X = check_matrix(X, "X")
         n_samples = len(X)
         y = check_vector(y, "y", n_samples=n_samples)

@@ -421,3 +421,9 @@ def test_summary_says_the_formula(data):
 def test_an_offset_is_no_target_among_the_features(data):
     """Kills: every column of the target refused as a feature."""
     assert fit("I(y - x) ~ x", data).model.feature_names == ("x",)
+
+
+def test_weights_with_the_tables_labels_in_another_order_are_refused(data):
+    weights = pd.Series(np.linspace(1.0, 2.0, len(data)), index=data.index)
+    with pytest.raises(ValueError, match="sample_weight has the row labels of X in another order"):
+        fit("y ~ x", data, sample_weight=weights.iloc[::-1])

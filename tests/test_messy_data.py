@@ -527,3 +527,28 @@ def test_inner_products_of_all_rows_are_weighted(sim, intercept):
         np.testing.assert_allclose(found, D.T @ (weight[:, np.newaxis] * D), rtol=1e-10, atol=1e-9)
     constant = Design(Rows.check(sim.X, sim.y, weight), get_activation("linear"), intercept, "constant")
     np.testing.assert_allclose(collinearity.grams(constant)[1], [[weight.sum()]])
+
+
+@pytest.mark.parametrize("what", ["y", "sample_weight", "gate_features"])
+def test_row_labels_in_another_order_are_refused(what):
+    """Kills: a shuffled series taken by position without a word; labels that merely differ refused."""
+    pd = pytest.importorskip("pandas")
+    sim = mf.make_moe(200, 3, 2, random_state=0)
+    X = pd.DataFrame(sim.X)
+    columns = {"y": pd.Series(sim.y), "sample_weight": pd.Series(np.linspace(1.0, 2.0, len(sim.y))), "gate_features": X}
+    options = {"init": "kmeans", "max_iter": 2, "tol": 1.0, "random_state": 0}
+
+    def fit(**given):
+        given = {"y": sim.y} | given
+        return mf.fit_em(X, given.pop("y"), 2, **given, **options)
+
+    shuffled = columns[what].sample(frac=1.0, random_state=0)
+    with pytest.raises(ValueError, match=f"{what} has the row labels of X in another order"):
+        fit(**{what: shuffled})
+    model = fit(**{what: shuffled.sort_index()}).model
+    assert fit(**{what: columns[what].set_axis(np.arange(len(X)) + 5)}).model == model
+    if what == "y":
+        with pytest.raises(ValueError, match="y has the row labels"):
+            model.log_likelihood(X, shuffled)
+        with pytest.raises(ValueError, match="y has the row labels"):
+            mf.infer(model, X, shuffled)
