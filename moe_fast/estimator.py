@@ -49,7 +49,7 @@ class MoERegressor(RegressorMixin, BaseEstimator):
     init : str or MixtureOfExperts, default "auto"
         Where the fit starts, as in `fit`.
     n_starts : int, optional
-        Default: 44 up to 2000 rows, falling to 14 at 20 000.
+        Default: 44 up to 2000 rows, falling to 16 at 15 000.
     time_limit : float, optional
         Seconds after which no new start is begun and iterations end. Gives up repeatability.
     max_iter : int, default 1000

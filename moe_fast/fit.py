@@ -64,7 +64,7 @@ def fit(
     init : str or MixtureOfExperts, default "auto"
         "auto": all kinds of start. One kind's name: only that kind. A model: only that, as in `fit_em`.
     n_starts : int, optional
-        Default: 44 up to 2000 rows, falling to 14 at 20 000.
+        Default: 44 up to 2000 rows, falling to 16 at 15 000.
     time_limit : float, optional
         Seconds after which no new start is begun and iterations end. Gives up repeatability.
     max_iter : int, default 1000

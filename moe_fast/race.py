@@ -33,7 +33,6 @@ _LONG_ITER = 200          # for those that are run on
 _ROWS_AT_FIRST = 2000     # of large data: enough where all starts agree
 _ROWS = 5000              # and to tell good starts from bad where they do not
 _ROWS_PER_PARAMETER = 25
-_OWN_ROWS = 2000          # on which a start of a sample begins: what one sample hides another shows
 _ROWS_OF_A_START = 1000   # that each start is made from, or so many for each coefficient of the experts
 _SMALL = 2000             # rows up to which starts cost little
 _TINY = 500               # rows up to which they cost next to nothing
@@ -69,22 +68,21 @@ class _Effort:
     """What is spent on starts."""
 
     short_iter: int      # iterations before one is judged: EM's, and where it creeps quasi-Newton steps
-    after_own: int       # the same after others on rows of its own
     n_run_on: int        # of the best, to their optima
     long_tol: float      # gain per row of an iteration that ends such a run
     n_finalists: int     # that are finished, the leader and those that may be better:
     n_errors: float      # standard errors that their mean log density may lie below its
 
 
-_ON_ALL_ROWS = _Effort(short_iter=50, after_own=50, n_run_on=6, long_tol=1e-8, n_finalists=4, n_errors=2.0)
+_ON_ALL_ROWS = _Effort(short_iter=50, n_run_on=6, long_tol=1e-8, n_finalists=4, n_errors=2.0)
 # Its optima are not those of all rows; and a look at more rows, which costs little, comes before finalists are run on.
-_ON_A_SAMPLE = _Effort(short_iter=30, after_own=15, n_run_on=5, long_tol=1e-7, n_finalists=5, n_errors=3.0)
+_ON_A_SAMPLE = _Effort(short_iter=30, n_run_on=5, long_tol=1e-7, n_finalists=5, n_errors=3.0)
 
 
 def default_starts(task: Task) -> int:
-    """44 starts up to 2000 rows, falling to 14."""
+    """44 starts up to 2000 rows, falling to 16."""
     n = task.design.rows.n_samples
-    return int(np.clip(44 * (_SMALL / n) ** 0.5, 14, 44))
+    return int(np.clip(44 * (_SMALL / n) ** 0.5, 16, 44))
 
 
 def default_patience(n_samples: int, n_parameters: int, is_clear: bool = False) -> int:
@@ -163,21 +161,13 @@ class _Field:
         self.passed: list[NDArray[np.float64]] = []   # log densities of those run on, after the short run
         self.reached: list[Start] = []    # run on to their optimum; best first
 
-    def enter(self, kind: str, parameters: Parameters, own: Design | None = None) -> None:
-        """A start from scratch, and its short run; begun on rows of its own, if it has any."""
+    def enter(self, kind: str, parameters: Parameters) -> None:
+        """A start from scratch, and its short run."""
         start = Start(kind, len(self.starts), parameters)
         if self.task.holds_noise:
-            self.task.anneal(own or self.design, start)
+            self.task.anneal(self.design, start)
         start.parameters = self.task.with_held_noise(start.parameters)
-        if own is not None:   # at the cost of as many iterations as it is spared here, or less
-            n_spared = self.effort.after_own * self.design.rows.n_samples // own.rows.n_samples
-            outcome = climb(
-                own, start.parameters, self.objective, max_iter=min(n_spared, self.short_iter), tol=_SHORT_TOL,
-                quasi_newton=True, callback=self.task.out_of_time,
-            )
-            start.parameters = outcome.parameters
-            start.record(outcome, own.rows.total_weight)
-        self.run(start, self.short_iter if own is None else self.effort.after_own, _SHORT_TOL)
+        self.run(start, self.short_iter, _SHORT_TOL)
         if kind == "spectral":
             self.moved = _share_moved(self.some_rows, parameters, start.parameters)
         self.starts.append(start)
@@ -210,19 +200,14 @@ class _Field:
         return field
 
     def explore(self, kinds: Iterator[str], enough: _Rule | None) -> None:
-        """Starts of these kinds, until enough agree on the best.
-
-        On a sample each is made from, and begun on, rows of its own; but the spectral one, of which `moved` is told.
-        """
+        """Starts of these kinds, until enough agree on the best."""
         for kind in kinds:
             if self.starts and (self.task.out_of_time() or self.agree(enough)):
                 return
             k, rng = self.task.n_experts, self.task.rng
             n_before = sum(start.kind == kind for start in self.starts)
             rows, stop = self.rows_of_a_start, self.task.out_of_time
-            own = _some_rows(self.task, _OWN_ROWS) if self.is_sample and kind != "spectral" else None
-            start = make_start(kind, own or self.design, k, rng, self.objective, rows, n_before, stop)
-            self.enter(kind, start, own)
+            self.enter(kind, make_start(kind, self.design, k, rng, self.objective, rows, n_before, stop))
 
     def run_on(self, most: int) -> None:
         """Run the best starts on to their optima, near-duplicates of better ones left out."""

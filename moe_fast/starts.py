@@ -41,7 +41,7 @@ _NORMAL_QUANTILE = 0.3186   # the same quantile of |N(0, 1)|
 _INLIER = 2.5               # robust standard deviations within which a row belongs to a line
 _MOST_ROWS = 20_000         # that a start is made from, but for the spectral, which reads them in passes
 _MOST_REFINED = 16          # experts of a spectral start that moments refine
-_SECOND_ROUND_AT = "tree"   # kind of start at which the second round of a portfolio begins, or the next one there is
+_SECOND_ROUND_AT = 3        # kind of start at which the second round of a portfolio begins
 
 
 def random_partition(design: Design, n_experts: int, rng: np.random.Generator) -> Parameters:
@@ -156,9 +156,9 @@ def make_start(
 
 
 def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
-    """n_starts kinds: the deterministic once, the others in rounds, the second of which begins at `tree`.
+    """n_starts kinds: the deterministic once, the others in rounds, the second of which begins at the fourth of them.
 
-    With linear experts large data gets a round and three of the next: kinds whose gate is then fitted to their labels.
+    With linear experts large data gets a round and a half: the second half is of those that find what the first miss.
     """
     if n_experts == 1:
         yield "partition"
@@ -170,6 +170,4 @@ def portfolio(design: Design, n_experts: int, n_starts: int) -> Iterator[str]:
         kind for kind in KINDS
         if kind != "spectral" and not (kind in LINEAR_ONLY and design.activation.code != Code.LINEAR)
     ]
-    begins = KINDS.index(_SECOND_ROUND_AT)
-    second = sorted(kinds, key=lambda kind: KINDS.index(kind) < begins)   # stable: in their order from there
-    yield from islice(cycle(kinds + second), n_starts)
+    yield from islice(cycle(kinds + kinds[_SECOND_ROUND_AT:] + kinds[:_SECOND_ROUND_AT]), n_starts)
