@@ -570,7 +570,7 @@ def test_other_layouts_give_the_same_fit(sim, kind):
 def test_pandas_names_reach_the_model(sim):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(sim.X, columns=["age", "size", "year", "rate"])
-    target = pandas.Series(sim.y, name="wage", index=np.arange(400)[::-1])
+    target = pandas.Series(sim.y, name="wage", index=np.arange(400) + 7)
     fit = mf.fit(frame, target, 3, n_starts=4, random_state=0)
     assert fit.model.feature_names == ("age", "size", "year", "rate")
     assert fit.model.target_name == "wage"
