@@ -73,8 +73,8 @@ static void inner_panels(const MF_REAL *left, ptrdiff_t n_left, const MF_REAL *r
 
 /* out (n_left, n_right) += left right' */
 #define inner_products MF_KIND_NAME(inner_products)
-static void inner_products(const MF_REAL *left, ptrdiff_t n_left, const MF_REAL *right, ptrdiff_t n_right,
-                           ptrdiff_t padded, double *out) {
+MF_OPTIONAL static void inner_products(const MF_REAL *left, ptrdiff_t n_left, const MF_REAL *right,
+                                       ptrdiff_t n_right, ptrdiff_t padded, double *out) {
     for (ptrdiff_t b = 0; b < n_right; b += MF_NR)
         inner_panels(left, n_left, right + b * MF_STRIDE, n_right - b, padded, out + b, n_right, 1.0, NULL);
 }
@@ -83,9 +83,9 @@ static void inner_products(const MF_REAL *left, ptrdiff_t n_left, const MF_REAL 
  * with a >= b are wanted; a few above the diagonal are written too, and mean nothing. panel, scratch of MF_NR arrays,
  * holds weighted rows of right. next, if not NULL, is asked for between register tiles. */
 #define weighted_gram MF_KIND_NAME(weighted_gram)
-static void weighted_gram(const MF_REAL *left, ptrdiff_t n_left, const MF_REAL *weight, const MF_REAL *right,
-                          ptrdiff_t n_right, int lower, ptrdiff_t padded, MF_REAL *restrict panel, double *out,
-                          double unit, upcoming *next) {
+MF_OPTIONAL static void weighted_gram(const MF_REAL *left, ptrdiff_t n_left, const MF_REAL *weight,
+                                      const MF_REAL *right, ptrdiff_t n_right, int lower, ptrdiff_t padded,
+                                      MF_REAL *restrict panel, double *out, double unit, upcoming *next) {
     for (ptrdiff_t b = 0; b < n_right; b += MF_NR) {
         ptrdiff_t first = lower ? b : 0;
         for (ptrdiff_t c = 0; c < MF_MIN(MF_NR, n_right - b); c++)

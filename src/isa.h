@@ -49,6 +49,9 @@ static inline int isa_selected(void) {
 enum { ALIGNMENT = 8 }; /* doubles */
 static inline double *aligned(double *p) { return (double *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
+/* Of a function that one of the sources which include its header has no use for. */
+#define MF_OPTIONAL __attribute__((unused))
+
 /* name -> name_avx2 and so on: one set of names for each instruction set. */
 #define MF_GLUE_(name, isa) name##_##isa
 #define MF_GLUE(name, isa) MF_GLUE_(name, isa)

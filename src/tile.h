@@ -166,8 +166,8 @@ static void predictors(const double *design, ptrdiff_t n_columns, const double *
 
 /* A design in single precision; zeros in [padded, narrow_padded). */
 #define narrow_design MF_NAME(narrow_design)
-static void narrow_design(const double *restrict design, ptrdiff_t n_columns, ptrdiff_t padded, ptrdiff_t narrow_padded,
-                          float *restrict narrow) {
+MF_OPTIONAL static void narrow_design(const double *restrict design, ptrdiff_t n_columns, ptrdiff_t padded,
+                                      ptrdiff_t narrow_padded, float *restrict narrow) {
     for (ptrdiff_t a = 0; a < n_columns; a++, design += TILE_STRIDE, narrow += NARROW_STRIDE) {
         for (ptrdiff_t i = 0; i < padded; i += VLEN) vstore_f32(narrow + i, vload(design + i));
         for (ptrdiff_t i = padded; i < narrow_padded; i++) narrow[i] = 0.0f;
@@ -177,8 +177,8 @@ static void narrow_design(const double *restrict design, ptrdiff_t n_columns, pt
 /* Weights in single precision, in units of their largest, which is returned: weights of any size stay numbers. What is
  * below 1e-30 of it is as nothing, and would be slow as a subnormal number. */
 #define narrow_weights MF_NAME(narrow_weights)
-static double narrow_weights(const double *restrict weight, ptrdiff_t padded, ptrdiff_t narrow_padded,
-                             float *restrict narrow) {
+MF_OPTIONAL static double narrow_weights(const double *restrict weight, ptrdiff_t padded, ptrdiff_t narrow_padded,
+                                         float *restrict narrow) {
     vd largest = vset(0.0);
     for (ptrdiff_t i = 0; i < padded; i += VLEN) largest = vmax(largest, vmax(vload(weight + i), -vload(weight + i)));
     double unit = 0.0;
