@@ -10,7 +10,7 @@ from rowwise import ACTIVATIONS, assert_within, problem, reference_sums, row_val
 import moe_fast as mf
 from moe_fast import _em
 from moe_fast import design as design_room
-from moe_fast.activations import Activation, Code
+from moe_fast.activations import Activation, Code, get_activation
 from moe_fast.design import Design, Parameters
 from moe_fast.rows import Rows
 
@@ -233,6 +233,17 @@ def test_squares_that_overflow():
     assert 0.0 < sums.entropy < alone.entropy
     parameters.expert[:, 0] = 1e300
     assert design.run(parameters, 0).log_likelihood == -np.inf
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0101, 0.0099, 1e-3, 1e-6, 1e-12, 1e-100])
+def test_tanh_has_its_digits_near_zero(scale):
+    """Kills: 1 - 2 / (1 + exp(2 t)), which has those of one; a series that is cut too early, or used too far out."""
+    x = np.linspace(-1.0, 1.0, 1001)[:, np.newaxis]
+    y = np.tanh(scale * x[:, 0])
+    design = Design(Rows(x, y, None), get_activation("tanh"), fit_intercept=False)
+    parameters = Parameters(design.expert_rows(np.array([[scale]]), np.zeros(1)), np.zeros((0, 2)), np.ones(1))
+    squares = design.run(parameters, 0).sum_squares[0]
+    assert squares <= (1e-13 * scale) ** 2 * np.sum((y / scale) ** 2)
 
 
 def test_rows_in_several_spans(monkeypatch):
