@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 import warnings
@@ -40,8 +39,9 @@ class Bootstrap(Estimates):
     kind : {"case", "parametric"}
         What was drawn: rows, or targets.
     replicates : ndarray of shape (n_resamples, n_parameters)
-        The free parameters of every refit, its experts in the order of the model's. NaN: coefficients of a column that
-        was redundant in its rows; covariances and quantiles are of the refits that have them.
+        The free parameters of every refit, its experts in the order of the model's. NaN: coefficients of a redundant
+        column, and all coefficients where the rows drawn make another redundant; covariances and quantiles are of the
+        refits that have them.
     n_not_converged, n_collapsed, n_separated : int
         Refits that did not converge, in which an expert collapsed (and the penalised fit was kept), and whose gate
         separates experts. They are among the replicates.
@@ -176,9 +176,10 @@ def bootstrap(
         return task.finish([task.start_from(model)])
 
     # First of the rows as they are: bad options are refused before any is drawn, and rows that are not the fit's told.
-    gain = refit(rows).log_likelihood - log_likelihood
+    again = refit(rows)
+    gain = again.log_likelihood - log_likelihood
     warn_if_no_maximum(fit, 2.0 * gain, log_likelihood, rows.total_weight, stacklevel=4)
-    refits = _Refits(free, _n_redundant(fit) if isinstance(fit, FitResult) else math.inf)   # of a bare model: not known
+    refits = _Refits(free, _n_redundant(again))
     stopped = False
     while refits.n_done < n_resamples and not stopped and time.perf_counter() < deadline:
         try:
@@ -218,10 +219,10 @@ class _Refits:
         "did not converge",
         "had an expert that collapsed: the fit with a weak barrier on noise std was kept",
         "had a gate that separates experts without error: its coefficients have no finite optimum",
-        "lacked rows that tell a column from others: its coefficients are not of them",
+        "lacked rows that tell a column from others: coefficients are not of them",
     )
 
-    def __init__(self, free: FreeParameters, n_redundant: float) -> None:
+    def __init__(self, free: FreeParameters, n_redundant: int) -> None:
         self._free, self._n_redundant = free, n_redundant
         self.replicates: list[FloatArray] = []
         self.odd = np.zeros(len(self._REMARKS), np.intp)
@@ -234,8 +235,10 @@ class _Refits:
     def take(self, result: FitResult, order: NDArray[np.intp]) -> None:
         vector = self._free.vector(result.model.permute(order))
         vector[self._free.of_columns(result.redundant_features, result.redundant_gate_features)] = np.nan
-        self.replicates.append(vector)
         lacking = _n_redundant(result) > self._n_redundant
+        if lacking:   # the others, as intercepts and dummies where the reference level is missing, mean something else
+            vector[~self._free.is_noise] = np.nan
+        self.replicates.append(vector)
         self.odd += not result.converged, result.penalised, bool(result.separated), lacking
 
     def notes(self) -> list[str]:

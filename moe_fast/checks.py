@@ -233,6 +233,8 @@ def check_aligned(X: Any, **others: Any) -> None:
         own: Any = getattr(other, "index", None)
         if not (hasattr(labels, "equals") and hasattr(own, "equals")) or len(labels) != len(own) or labels.equals(own):
             continue
+        if labels.nlevels != own.nlevels or own[0] not in labels:   # labels of another kind
+            continue
         if labels.is_unique and own.is_unique and own.isin(labels).all():
             raise ValueError(
                 f"{name} has the row labels of X in another order, and rows are taken by position: give both one "

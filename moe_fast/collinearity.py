@@ -16,7 +16,7 @@ from .exceptions import CollinearityWarning
 from .linalg import DEPENDENT
 from .rows import Rows
 
-__all__ = ["Dependence", "dependences", "grams", "warn_of_redundant"]
+__all__ = ["Dependence", "dependences", "warn_of_redundant"]
 
 FloatArray = NDArray[np.float64]
 
@@ -108,12 +108,6 @@ def dependences(design: Design) -> tuple[Dependence, Dependence]:
     return experts, gate
 
 
-def grams(design: Design) -> tuple[FloatArray, FloatArray]:
-    """Inner products of the experts' columns, (p, p), and of the gate's, (q, q), over all rows, weighted."""
-    experts = _expert_gram(design)
-    return experts, experts if design.Z is None else _gate_gram(design)
-
-
 def _dependence(matrix: FloatArray, y: FloatArray) -> Dependence:
     n_rows, p = matrix.shape
     if n_rows <= p:
@@ -138,8 +132,6 @@ def _gram_of_all(rows: Rows, standard: FloatArray, intercept: bool) -> FloatArra
     """Inner products of the design's columns, (p, p), in one pass."""
     shift, scale = standard
     d = len(scale)
-    if d == 0:   # of a constant gate
-        return np.full((int(intercept), int(intercept)), rows.total_weight)
     sums = rows.moment(_moments.SECOND, shift=shift)
     lower = np.tril(sums[: d * d].reshape(d, d))
     gram = (lower + np.tril(lower, -1).T) * np.outer(scale, scale)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import block_diag
 
-from .collinearity import grams
 from .design import Design, Parameters, Sums
-from .linalg import DEPENDENT
+from .information import row_by_row, scales
 from .objective import Objective
 
 __all__ = ["Determined", "flat_experts"]
 
 FloatArray = NDArray[np.float64]
 
-# Rows' worth of information, below which a direction is undetermined: what is left where an expert has no rows to tell
-# by, as of a dummy that is zero in all of its rows, is what EM left of them when it ended.
-_ROWS_WORTH = 0.01
-# Information, as a share of that of all rows, that is none to rounding: where columns depend on others, and elsewhere.
-_NONE_OF_DEPENDENT, _NONE = 1e-16, 1e-13
-_PART = 0.01      # of a parameter's variance, that a direction left out may add unnoticed
+# Curvature below this part of a typical one is none: the sums of a pass are right to about 1e-14.
+_NO_CURVATURE = 1e-11
+_LOST = 1e14      # trace of an inverse whose digits are all rounding's
+# A parameter with so large a part in a direction without curvature is undetermined. An eigenvector beside curvatures
+# of 1e-9 and more is right to 1e-5.
+_PART = 1e-5
+_WEAK = 1e-3      # of a typical curvature, below which it is asked how many rows it is of
+# Rows that tell a direction, below which it is undetermined: where an expert has no rows to tell by, as of a dummy that
+# is zero in all of its rows, what curvature there is, is what EM left when it ended.
+_FEWEST_ROWS = 0.01
+_OWED = 0.01      # of a parameter's variance, that such a direction may add unnoticed
 _FLAT = 1e-12     # mean square of g' that is none: a sigmoid's at 14
-_NO_WEIGHT = 1e-200   # an expert's share of the rows, to divide by
+_SPAN = 1 << 13   # rows looked at one by one at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,48 +40,59 @@ class Determined:
     inverse : ndarray of shape (m, m)
         Of the information, in the order of `information.gradient`; on the directions that are determined, which is
         right for all that does not depend on the others.
-    left_out : ndarray of shape (m, r)
-        A basis of the others; the variance along each is one, or more.
     upward : bool
         Whether information is negative in any: the parameters are no maximum.
     """
 
     inverse: FloatArray
-    left_out: FloatArray
     upward: bool
+    _size: FloatArray     # (m,), a scale of each parameter
+    _flat: FloatArray     # (m, ...), directions without information
+    _unsure: FloatArray   # (m, ...), those of too few rows, of variance one
 
     @classmethod
     def of(
         cls, design: Design, parameters: Parameters, objective: Objective, sums: Sums, information: FloatArray
     ) -> Determined:
-        """From the sums of a pass that was asked for `_em.EXPERT_GRAM`, and minus the Hessian.
-
-        Each direction is measured by what all rows would tell of it if they were the expert's alone, so that columns
-        that nearly depend on each other, and small experts, are as well determined as they are.
-        """
-        basis, dependent = _basis(design, parameters, objective, sums)
-        least = _ROWS_WORTH * design.rows.unit_weight / sums.total
-        measured = basis.T @ information @ basis
-        dependent /= np.sqrt(_NONE_OF_DEPENDENT)
-        try:
-            np.linalg.cholesky(measured)
-            inverse = np.linalg.inv(measured)
-        except np.linalg.LinAlgError:
-            pass
-        else:   # the least eigenvalue is no less than one over the trace; one of rounding may have any sign
-            if 0.0 < np.trace(inverse) * least < 1.0:
-                return cls(basis @ inverse @ basis.T, dependent, False)
-        values, vectors = np.linalg.eigh(measured)
-        kept = values > least
-        vectors = basis @ vectors
-        left_out = vectors[:, ~kept] / np.sqrt(np.where(values < _NONE, _NONE, values)[~kept])
-        inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-        return cls(inverse, np.hstack([left_out, dependent]), bool(values[0] < -least))
+        """From the sums of a pass, and minus the Hessian."""
+        size = scales(sums, parameters, objective)
+        scaled = information / np.outer(size, size)
+        nothing = np.empty((len(size), 0))
+        direct = _inverse(scaled)
+        if direct is not None and np.trace(direct) * _WEAK < 1.0:   # so is every eigenvalue above _WEAK
+            return cls(direct / np.outer(size, size), False, size, nothing, nothing)
+        values, vectors = np.linalg.eigh(scaled)
+        vectors /= size[:, np.newaxis]
+        none = (values <= _NO_CURVATURE) & (direct is None)
+        weak = np.flatnonzero(~none & (values < _WEAK))
+        unsure = np.zeros(len(size), bool)
+        unsure[weak] = _n_telling(design, parameters, objective, vectors[:, weak]) < _FEWEST_ROWS
+        if direct is not None and not unsure.any():
+            return cls(direct / np.outer(size, size), False, size, nothing, nothing)
+        values = np.maximum(values, _NO_CURVATURE**2, where=~none, out=values)
+        kept = ~(none | unsure)
+        return cls(
+            (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, bool(values[0] < -_NO_CURVATURE), size,
+            vectors[:, none], vectors[:, unsure] / np.sqrt(values[unsure]),
+        )
 
     def leaves_out(self, linear: FloatArray) -> NDArray[np.bool_]:
         """Which of some linear functions of the parameters, rows of (n, m), are undetermined."""
-        kept = np.einsum("ij,ij->i", linear @ self.inverse, linear)
-        return np.sum((linear @ self.left_out) ** 2, axis=1) > _PART * kept
+        part, whole = np.linalg.norm(linear @ self._flat, axis=1), np.linalg.norm(linear / self._size, axis=1)
+        known = np.einsum("ij,ij->i", linear @ self.inverse, linear)
+        owed = np.sum((linear @ self._unsure) ** 2, axis=1)
+        return (part > _PART * whole) | (owed > _OWED * known)
+
+
+def _inverse(scaled: FloatArray) -> FloatArray | None:
+    """The inverse of what is clearly positive definite: by pivots, which columns that nearly depend leave more of."""
+    try:
+        lower = np.linalg.cholesky(scaled)
+        inverse: Any = np.linalg.inv(scaled)
+    except np.linalg.LinAlgError:
+        return None
+    clearly = (np.diagonal(lower) ** 2 > _NO_CURVATURE).all() and 0.0 < np.trace(inverse) < _LOST
+    return inverse if clearly else None   # what is singular to rounding may have an inverse of any sign
 
 
 def flat_experts(sums: Sums) -> list[int]:
@@ -87,36 +102,37 @@ def flat_experts(sums: Sums) -> list[int]:
     return np.flatnonzero((slope <= _FLAT * sums.weight) & (sums.weight > 0.0)).tolist()
 
 
-def _basis(
-    design: Design, parameters: Parameters, objective: Objective, sums: Sums
-) -> tuple[FloatArray, FloatArray]:
-    """Directions in which all rows hold information of one, (m, r), and those in which their columns hold none."""
-    of_experts, of_gate = (_whitened(gram) for gram in grams(design))
-    blocks = [of_gate] * (parameters.n_experts - 1)
-    noise = np.empty(0)
-    if objective.move_experts:
-        own = zip(sums.expert_gram, sums.weight, strict=True)
-        steep = [_mean_square_slope(of_experts[0], gram, weight / sums.total) for gram, weight in own]
-        sizes = parameters.noise_std / np.sqrt(steep)
-        blocks = [(size * of_experts[0], size * of_experts[1]) for size in sizes] + blocks
-        n_noise = 0 if not objective.moves_noise else 1 if objective.shares_noise else parameters.n_experts
-        noise = np.full(n_noise, 1.0 / np.sqrt(2.0 * sums.total))
-    ends = np.diag(noise), np.empty((len(noise), 0))
-    basis, dependent = (block_diag(*parts) for parts in zip(*blocks, ends, strict=True))
-    return basis, dependent
+@np.errstate(under="ignore")
+def _n_telling(
+    design: Design, parameters: Parameters, objective: Objective, directions: FloatArray
+) -> FloatArray:
+    """How many rows tell of each direction, (c,) of (m, c).
 
-
-def _mean_square_slope(whitened: FloatArray, gram: FloatArray, share: float) -> float:
-    """Of an expert's activation over its rows, direction by direction: one of a linear expert whose rows are as all."""
-    mean = float(np.sum(whitened * (gram @ whitened))) / max(whitened.shape[1], 1) / max(share, _NO_WEIGHT)
-    return mean if mean > 0.0 else 1.0   # none: there is no information to be measured by it
-
-
-def _whitened(gram: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """A basis in which the Gram is the identity, (p, r), and one of what it does not span."""
-    size = np.sqrt(np.diagonal(gram))
-    size = np.where(size > 0.0, size, 1.0)
-    values, vectors = np.linalg.eigh(gram / np.outer(size, size))
-    vectors /= size[:, np.newaxis]
-    spanned = values > DEPENDENT
-    return vectors[:, spanned] / np.sqrt(values[spanned]), vectors[:, ~spanned]
+    What a row would tell if it were surely an expert's, u, counts with the probability p that it is: (sum p u)^2 /
+    sum p u^2, which is sum p if all tell alike, and one where one row tells all, however far out it lies.
+    """
+    (k, p), (g, q), c = parameters.expert.shape, parameters.gate.shape, directions.shape[1]
+    if c == 0:
+        return np.empty(0)
+    n_expert = k * p if objective.move_experts else 0
+    of_experts = directions[:n_expert].reshape(-1, p, c)
+    of_gate = np.concatenate([directions[n_expert : n_expert + g * q].reshape(g, q, c), np.zeros((1, q, c))])
+    of_noise = 2.0 * directions[n_expert + g * q :] ** 2
+    first, second = np.zeros(c), np.zeros(c)
+    for span in design.rows.spans(_SPAN):
+        block = design.on(design.rows.take(span))
+        eta, _, gate, resp = row_by_row(block, parameters)
+        weight = np.ones(block.rows.n_samples) if block.rows.weight is None else block.rows.weight
+        slope = (block.activation.derivative(eta) / parameters.noise_std) ** 2
+        odds = np.einsum("iq,kqc->ikc", block.gate_matrix, of_gate)
+        odds -= np.einsum("ik,ikc->ic", gate, odds)[:, np.newaxis]
+        told = [(gate, odds**2)]
+        if len(of_experts):
+            moved = np.einsum("ip,kpc->ikc", block.expert_matrix, of_experts)
+            told.append((resp, slope[:, :, np.newaxis] * moved**2))
+        if len(of_noise):
+            told.append((resp, np.broadcast_to(of_noise, (len(weight), k, c))))
+        for probability, would in told:
+            first += np.einsum("i,ik,ikc->c", weight, probability, would)
+            second += np.einsum("i,ik,ikc->c", weight, probability, would**2)
+    return first**2 / np.maximum(second, np.finfo(np.float64).tiny) / design.rows.unit_weight

@@ -31,7 +31,7 @@ _HELD_BACK = 1e-6         # gain beyond the gate's limit, per unit of weight, th
 
 
 def conclude(task: Task, outcome: Outcome, collapsed: list[int], starts: list[Start]) -> FitResult:
-    """The result of a fit that ended so, and its warnings: seen from fit's caller, who is three calls away."""
+    """The result of a fit that ended so, and its warnings, which point to the caller of fit."""
     design, weight = task.design, task.design.rows.total_weight
     if outcome.objective == -math.inf:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .activations import Activation
-from .checks import check_integer
+from .checks import check_aligned, check_integer
 from .fit import fit
 from .model import MixtureOfExperts
 from .result import FitResult
@@ -165,6 +165,7 @@ class MoERegressor(RegressorMixin, BaseEstimator):
             As `moe_fast.fit` does.
         """
         target_name = getattr(y, "name", None)
+        check_aligned(X, y=y, sample_weight=sample_weight)
         checked_X, checked_y = validate_data(
             self, X, y, dtype=_FLOATS, order="C", y_numeric=True, ensure_min_samples=2
         )

@@ -85,8 +85,9 @@ class Formula:
         target, tilde, experts = text.partition("~")
         if not (target.strip() and tilde):
             raise ValueError(f'formula {text!r} has no target; wanted "target ~ features"')
-        if experts.lstrip().startswith("~"):
-            raise ValueError(f'formula {text!r} has a ~ too many; wanted "target ~ features"')
+        for formula_text, right in ((text, experts), (gate, (gate or "").partition("~")[2])):
+            if right.lstrip().startswith("~"):
+                raise ValueError(f"formula {formula_text!r} has a ~ too many")
         if gate is not None and gate.partition("~")[0].strip():
             raise ValueError(f"gate formula {gate!r} has a target; wanted '~ features', as the gate has none")
         others = [name for name in data.columns if name not in _read(target).columns]
@@ -96,8 +97,10 @@ class Formula:
         )
         find_columns(data, list(formula.columns), "formula")
         if len(formula.target_columns) == 1 and formula.target_columns[0] in formula.input_columns:
+            of_experts = formula.target_columns[0] in formula._experts().columns
             raise ValueError(
-                f"formula {text!r}: column {formula.target_columns[0]!r} holds the target, so it cannot be a feature"
+                f"{'' if of_experts else 'gate '}formula {(text if of_experts else gate)!r}: column "
+                f"{formula.target_columns[0]!r} holds the target, so it cannot be a feature"
             )
         if not formula._experts().columns:
             raise ValueError(f"formula {text!r} has no features for the experts")
@@ -344,7 +347,8 @@ def _read(text: str) -> _Part:
     try:
         formula = formulaic.Formula(text.strip())
     except SyntaxError as error:   # of a function's argument
-        reserved = [name for name in re.findall(r"[^\W\d]\w*", text) if keyword.iskeyword(name)]
+        # Names in backticks are columns; those within a function's parentheses Python reads too.
+        reserved = [name for name in re.findall(r"\([^()]*`(\w+)`", text) if keyword.iskeyword(name)]
         hint = f": {reserved[0]!r} is a word of Python's own, rename the column" if reserved else ""
         raise ValueError(f"formula {text.strip()!r} cannot be read: {error.msg}{hint}") from error
     except formulaic.errors.FormulaicError as error:

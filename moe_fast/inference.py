@@ -458,9 +458,10 @@ def infer(
 
     Notes
     -----
-    Two more passes over the rows, and for the sandwich a slower one in numpy. A fit with the barrier
-    (``fit.penalised``) has the curvature of what it maximised. The (leaky) ReLU has no second derivative at its kink;
-    what is used leaves the kink out, which is right for large data if the model is (docs/inference.md).
+    One more pass over the rows, and for the sandwich, or where something is hardly determined, a slower one in numpy. A
+    fit with the barrier (``fit.penalised``) has the curvature of what it maximised. The (leaky) ReLU has no second
+    derivative at its kink; what is used leaves the kink out, which is right for large data if the model is
+    (docs/inference.md).
 
     Examples
     --------

@@ -13,7 +13,7 @@ from .design import Design, Parameters, Sums
 from .linalg import Curvature, from_lower_blocks
 from .objective import Objective
 
-__all__ = ["factored", "flat", "gradient", "hessian", "moved", "scales", "scores"]
+__all__ = ["factored", "flat", "gradient", "hessian", "moved", "row_by_row", "scales", "scores"]
 
 FloatArray = NDArray[np.float64]
 
@@ -41,6 +41,19 @@ def gradient(sums: Sums, parameters: Parameters, objective: Objective) -> FloatA
 
 
 @np.errstate(under="ignore")
+def row_by_row(
+    design: Design, parameters: Parameters
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Of each row and expert, (n_samples, n_experts): linear predictor, residual over noise, gate, responsibility."""
+    Z = design.gate_matrix
+    eta = design.expert_matrix @ parameters.expert.T
+    ratio = (design.rows.y[:, np.newaxis] - design.activation.g(eta)) / parameters.noise_std
+    log_gate = scipy.special.log_softmax(Z @ np.vstack([parameters.gate, np.zeros((1, Z.shape[1]))]).T, axis=1)
+    resp = scipy.special.softmax(log_gate - 0.5 * ratio**2 - np.log(parameters.noise_std), axis=1)
+    return eta, ratio, np.exp(log_gate), resp
+
+
+@np.errstate(under="ignore")
 def scores(design: Design, parameters: Parameters, objective: Objective) -> FloatArray:
     """Gradient of each row's log density, as matrices in plain numpy: for few rows at a time.
 
@@ -50,12 +63,9 @@ def scores(design: Design, parameters: Parameters, objective: Objective) -> Floa
         In the order of `gradient`, to which they add up, each times its row's weight, but for the barrier.
     """
     D, Z, n = design.expert_matrix, design.gate_matrix, design.rows.n_samples
-    eta = D @ parameters.expert.T
-    ratio = (design.rows.y[:, np.newaxis] - design.activation.g(eta)) / parameters.noise_std
-    log_gate = scipy.special.log_softmax(Z @ np.vstack([parameters.gate, np.zeros((1, Z.shape[1]))]).T, axis=1)
-    resp = scipy.special.softmax(log_gate - 0.5 * ratio**2 - np.log(parameters.noise_std), axis=1)
+    eta, ratio, gate, resp = row_by_row(design, parameters)
     pull = resp * design.activation.derivative(eta) * ratio / parameters.noise_std
-    away = (resp - np.exp(log_gate))[:, :-1]
+    away = (resp - gate)[:, :-1]
     full = np.hstack([
         (pull[:, :, np.newaxis] * D[:, np.newaxis]).reshape(n, -1),
         (away[:, :, np.newaxis] * Z[:, np.newaxis]).reshape(n, -1),

@@ -289,7 +289,7 @@ def _check_covariance(cov: ArrayLike, name: str, n_features: int) -> tuple[Array
     matrix = check_matrix(cov, name, n_samples=n_features, n_features=n_features).astype(np.float64)
     variances = np.diagonal(matrix)
     if not (variances > 0.0).all():
-        raise ValueError(f"{name} is not positive definite: its variances go from {variances.min():.3g}")
+        raise ValueError(f"{name} is not positive definite: it has a variance of {variances.min():.3g}")
     scale = np.sqrt(variances)
     correlation = matrix / np.outer(scale, scale)
     asymmetry = np.abs(correlation - correlation.T).max()

@@ -785,7 +785,7 @@ class MixtureOfExperts:
     def _check_rows(
         self, X: ArrayLike, y: ArrayLike, gate_features: ArrayLike | None
     ) -> tuple[NDArray[Any], FloatArray, NDArray[Any]]:
-        check_aligned(X, y=y)
+        check_aligned(X, y=y, gate_features=gate_features)
         X, Z = self._check_inputs(X, gate_features)
         return X, check_vector(y, "y", n_samples=len(X)), Z
 

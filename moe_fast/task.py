@@ -1,4 +1,4 @@
-"""The task of a fit: its checked arguments, the rules it goes by, and the finish from a start to a result."""
+"""The task of a fit: its checked arguments, and the finish from a start to an end."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ class Task:
         k, design = self.n_experts, self.design
         return k * (design.n_columns + 1) + (k - 1) * design.n_gate_columns
 
-    # ---- rules ----
+    # ---- what it is about ----
 
     @cached_property
     def support(self) -> Support:

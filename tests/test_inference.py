@@ -497,7 +497,56 @@ def test_information_that_is_singular_to_rounding():
         information = 50.0 * (q * [1.0, 1.0, 10.0 ** -rng.uniform(15.0, 17.0)]) @ q.T
         found = Determined.of(design, parameters, objective, sums, 0.5 * (information + information.T))
         assert (np.linalg.eigvalsh(found.inverse) > -1e-12).all()
-        assert found.left_out.shape == (3, 1)
+        assert found._flat.shape == (3, 1)
+
+
+def test_a_row_far_out_tells_of_its_own_expert_alone():
+    """A code for what is missing, of the other's. Kills: a direction measured by how far all rows spread."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 2))
+    first = rng.random(200) < 1.0 / (1.0 + np.exp(2.0 * X[:, 0]))
+    X[np.flatnonzero(~first)[0], 0] = 9999.0
+    lines = mf.MixtureOfExperts([[-1.0, 1.0], [2.0, 0.0]], [1.0, -1.0], noise_std=0.3)
+    y = np.where(first, X @ [-1.0, 1.0] + 1.0, X @ [2.0, 0.0] - 1.0) + 0.3 * rng.standard_normal(200)
+    fit = mf.fit_em(X, y, 2, init=lines)
+    found = mf.infer(fit, X, y)
+    assert found.undetermined == ()
+    assert found.standard_errors.coef[np.argmin(fit.model.coef[:, 0]), 0] < 0.1
+
+
+@pytest.mark.parametrize("first", [1960, 1990])
+def test_powers_of_a_year_are_determined_as_those_of_the_year_centred(first):
+    """Kills: eigenvalues of curvatures, which such columns leave less of than pivots, for what is determined."""
+    rng = np.random.default_rng(0)
+    year = rng.integers(first, first + 31, 400).astype(float)
+    c = (year - first - 15.0) / 15.0
+    y = np.where(rng.random(400) < 0.5, 3.0 + c**3, -3.0 - c) + 0.3 * rng.standard_normal(400)
+    X, centred = np.column_stack([year, year**2, year**3]), np.column_stack([c, c**2, c**3])
+    fits = [mf.fit(x, y, 2, gate="constant", random_state=0) for x in (X, centred)]
+    z = [mf.infer(fit, x, y).z_values.coef[:, 2] for fit, x in zip(fits, (X, centred), strict=True)]
+    np.testing.assert_allclose(*z, rtol=1e-3)
+
+
+def test_many_rows_that_hold_an_expert_with_little_probability_each():
+    """A thousand of a million tell enough. Kills: how sure each row is for how many tell."""
+    rng = np.random.default_rng(0)
+    dummy = rng.random(30_000) < 0.5
+    first = rng.random(30_000) < np.where(dummy, 0.998, 0.5)
+    y = np.where(first, 5.0, -5.0) + 0.3 * rng.standard_normal(30_000)
+    X = dummy[:, np.newaxis].astype(float)
+    fit = mf.fit_em(X, y, 2, init=mf.MixtureOfExperts([[0.0], [0.0]], [5.0, -5.0], noise_std=0.3))
+    assert mf.infer(fit, X, y).undetermined == ()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_weights_of_any_size_leave_the_same_undetermined(scale):
+    """Kills: rows counted by weights as they come."""
+    X, y, lines = with_dummy(0, 400, 0)
+    weight = np.full(400, scale)
+    fit = mf.fit_em(X, y, 2, init=lines, sample_weight=weight)
+    second = int(np.argmin(fit.model.intercept))
+    found = warned("undetermined", fit, X, y, sample_weight=weight)
+    assert set(found.undetermined) == {f"expert {second + 1}: x1", "gate 1: x1"}
 
 
 def test_an_expert_without_rows():
@@ -970,6 +1019,7 @@ def test_resamples_that_cannot_be_fitted_are_left_out():
         found = mf.bootstrap(mf.fit(X, y, 1), X, y, 60, random_state=0)
     lacking = np.isnan(found.replicates)
     assert 0 < lacking[:, 2].sum() < 30
-    assert not lacking[:, [0, 1, 3]].any()
+    assert (lacking[:, :3] == lacking[:, 2:3]).all()   # an intercept means something else without the dummy
+    assert not lacking[:, 3].any()
     assert found.standard_errors.coef[0, 1] == pytest.approx(np.nanstd(found.replicates[:, 2], ddof=1))
     assert found.conf_int().coef[0, 1, 0] > 4.0   # the coefficient is 5

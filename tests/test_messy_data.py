@@ -518,17 +518,6 @@ def test_a_target_out_of_the_activations_range(activation, lowest):
     mf.infer(mf.fit(x, inside, 1, activation=activation), x, inside)   # warnings are errors here
 
 
-@pytest.mark.parametrize("intercept", [True, False])
-def test_inner_products_of_all_rows_are_weighted(sim, intercept):
-    """They measure what is determined. Kills: rows that count one each; the experts' columns for the gate's."""
-    weight, Z = np.random.default_rng(0).uniform(0.0, 5.0, N_SAMPLES), sim.X[:, :2] * 3.0 + 1.0
-    design = Design(Rows.check(sim.X, sim.y, weight, Z), get_activation("linear"), intercept, gate_intercept=intercept)
-    for found, D in zip(collinearity.grams(design), (design.expert_matrix, design.gate_matrix), strict=True):
-        np.testing.assert_allclose(found, D.T @ (weight[:, np.newaxis] * D), rtol=1e-10, atol=1e-9)
-    constant = Design(Rows.check(sim.X, sim.y, weight), get_activation("linear"), intercept, "constant")
-    np.testing.assert_allclose(collinearity.grams(constant)[1], [[weight.sum()]])
-
-
 @pytest.mark.parametrize("what", ["y", "sample_weight", "gate_features"])
 def test_row_labels_in_another_order_are_refused(what):
     """Kills: a shuffled series taken by position without a word; labels that merely differ refused."""
@@ -546,6 +535,10 @@ def test_row_labels_in_another_order_are_refused(what):
     with pytest.raises(ValueError, match=f"{what} has the row labels of X in another order"):
         fit(**{what: shuffled})
     model = fit(**{what: shuffled.sort_index()}).model
+    panel = pd.MultiIndex.from_product([range(20), range(10)])
+    assert fit(**{what: columns[what].set_axis(panel)}).model == model
+    twice = columns[what].set_axis(np.arange(200) // 2)
+    assert fit(**{what: twice}).model == model
     assert fit(**{what: columns[what].set_axis(np.arange(len(X)) + 5)}).model == model
     if what == "y":
         with pytest.raises(ValueError, match="y has the row labels"):
