@@ -475,14 +475,17 @@ def test_a_dummy_that_is_zero_in_all_of_an_experts_rows(covariance, tol):
     assert found.standard_errors.intercept[second] == pytest.approx(alone, rel=0.1)
 
 
-def test_a_dummy_that_is_one_in_one_of_an_experts_rows():
-    """Kills: a row's worth of information as the least that determines."""
-    X, y, lines = with_dummy(0, 400, 1)
-    fit = mf.fit_em(X, y, 2, init=lines)
-    found = mf.infer(fit, X, y)
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_a_dummy_that_is_one_in_one_of_an_experts_rows(scale):
+    """Kills: two rows as the fewest that determine; rows counted by weights as they come."""
+    X, y, lines = with_dummy(0, 40_000, 1)
+    weight = np.full(40_000, scale)
+    fit = mf.fit_em(X, y, 2, init=lines, sample_weight=weight)
+    found = mf.infer(fit, X, y, sample_weight=weight)
     assert found.undetermined == ()
     second = int(np.argmin(fit.model.intercept))
-    assert found.standard_errors.coef[second, 1] == pytest.approx(fit.model.noise_std[second], rel=0.1)
+    wanted = fit.model.noise_std[second] / np.sqrt(scale)
+    assert found.standard_errors.coef[second, 1] == pytest.approx(wanted, rel=0.1)
 
 
 def test_information_that_is_singular_to_rounding():
