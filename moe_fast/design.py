@@ -337,6 +337,7 @@ class Design:
                     min(longest, self.rows.n_samples), *shape, self.Z is not None, want, self.rows.n_threads
                 )
             )
+            # By what every pass costs: in a climb most sum none of the gate's matrices.
             n_threads = worthwhile_threads(self.rows.n_threads, self.rows.n_samples, self._work_per_row(n_experts))
             self._workspace[key] = parts, size, longest, n_threads, work
         return self._workspace[key]

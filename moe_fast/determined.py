@@ -57,19 +57,21 @@ class Determined:
         """From the sums of a pass, and minus the Hessian."""
         size = scales(sums, parameters, objective)
         scaled = information / np.outer(size, size)
-        nothing = np.empty((len(size), 0))
-        direct = _inverse(scaled)
-        if direct is not None and np.trace(direct) * _WEAK < 1.0:   # so is every eigenvalue above _WEAK
-            return cls(direct / np.outer(size, size), False, size, nothing, nothing)
+        direct, whole = _inverse(scaled), None
+        if direct is not None:
+            nothing = np.empty((len(size), 0))
+            whole = cls(direct / np.outer(size, size), False, size, nothing, nothing)
+            if np.trace(direct) * _WEAK < 1.0:   # so is every eigenvalue above _WEAK
+                return whole
         values, vectors = np.linalg.eigh(scaled)
         vectors /= size[:, np.newaxis]
-        none = (values <= _NO_CURVATURE) & (direct is None)
+        none = (values <= _NO_CURVATURE) & (whole is None)
         weak = np.flatnonzero(~none & (values < _WEAK))
         unsure = np.zeros(len(size), bool)
         unsure[weak] = _n_telling(design, parameters, objective, vectors[:, weak]) < _FEWEST_ROWS
-        if direct is not None and not unsure.any():
-            return cls(direct / np.outer(size, size), False, size, nothing, nothing)
-        values = np.maximum(values, _NO_CURVATURE**2, where=~none, out=values)
+        if whole is not None and not unsure.any():
+            return whole
+        values[~none] = np.maximum(values[~none], 1.0 / _LOST)   # rounding may leave less of what is definite
         kept = ~(none | unsure)
         return cls(
             (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, bool(values[0] < -_NO_CURVATURE), size,

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import block_diag
 
 from . import _em
+from .activations import Code
 from .checks import check_aligned, check_choice, check_flag, check_positive
 from .config import one_blas_thread, resolve_threads
 from .design import Design, Parameters, Sums
@@ -482,8 +483,9 @@ def infer(
     barrier = fit.barrier if isinstance(fit, FitResult) else 0.0
     objective = free.objective(barrier)
 
-    steep = may_separate(parameters)
-    sums = design.run(parameters, _em.INFORMATION | _em.EXPERT_GRAM | (_em.GATE_GRAM if steep else 0))
+    steep, may_be_flat = may_separate(parameters), design.activation.code != Code.LINEAR
+    want = _em.INFORMATION | (_em.GATE_GRAM if steep else 0) | (_em.EXPERT_GRAM if may_be_flat else 0)
+    sums = design.run(parameters, want)
     if not sums.finite:
         raise ValueError("the log-likelihood of these rows is not finite at the model; scale X or y down")
     groups = _unseparated(parameters, sums) if steep else [list(range(parameters.n_experts))]
@@ -501,7 +503,7 @@ def infer(
     undetermined = infinite | determined.leaves_out(to_raw)
     matrix = to_raw @ bread @ to_raw.T
     matrix[undetermined] = matrix[:, undetermined] = np.nan
-    notes = _explain(free, undetermined, groups, flat_experts(sums), determined.upward)
+    notes = _explain(free, undetermined, groups, flat_experts(sums) if may_be_flat else [], determined.upward)
     if barrier:
         notes = (*notes, "Curvature of the likelihood with the barrier on noise std, which the fit maximised.")
     return Inference(free, matrix, float(sums.log_likelihood), rows.total_weight, notes, kind=covariance)
