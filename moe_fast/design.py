@@ -213,6 +213,13 @@ class Design:
             gate=self.gate, uses_gate_features=self.rows.gate_features is not None, **names,
         )
 
+    def seen(self, parameters: Parameters) -> Parameters:
+        """The same, with zeros for columns that are left out: a start may have had any, and no row told."""
+        expert = _of_seen(parameters.expert, self.standard, self.fit_intercept)
+        return Parameters(
+            expert, _of_seen(parameters.gate, self.gate_standard, self.gate_intercept), parameters.noise_std
+        )
+
     def raw_maps(self) -> tuple[FloatArray, FloatArray]:
         """Matrices, (p, p) and (q, q), from a row of an expert's and of the gate's parameters to the raw numbers."""
         return (
@@ -385,6 +392,12 @@ def _to_design(
     shift, scale = standard
     rows = np.column_stack([intercept + coef @ shift, coef / scale]) if has_intercept else coef / scale
     return rows if onto is None else rows @ onto
+
+
+def _of_seen(coefficients: FloatArray, standard: FloatArray, intercept: bool) -> FloatArray:
+    seen = coefficients.copy()
+    seen[:, int(intercept) :][:, standard[1] == 0.0] = 0.0
+    return seen
 
 
 def _to_raw(rows: FloatArray, standard: FloatArray, has_intercept: bool) -> tuple[FloatArray, FloatArray]:

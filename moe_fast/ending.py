@@ -37,7 +37,7 @@ def conclude(task: Task, outcome: Outcome, collapsed: list[int], starts: list[St
         raise ValueError(
             f"activation {design.activation} gives values that are not finite from every start; scale X or y down"
         )
-    parameters = outcome.parameters
+    parameters = design.seen(outcome.parameters)
     of_experts, of_gate = task.dependences
     expert = of_experts.without(parameters.expert) if task.move_experts else parameters.expert
     outcome.parameters = replace(parameters, expert=expert, gate=of_gate.without(parameters.gate))

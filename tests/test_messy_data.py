@@ -9,7 +9,7 @@ import moe_fast as mf
 from moe_fast import collinearity, task
 from moe_fast.activations import get_activation
 from moe_fast.collinearity import Dependence
-from moe_fast.design import Design
+from moe_fast.design import Design, Parameters
 from moe_fast.rows import Rows
 
 N_SAMPLES = 400
@@ -462,6 +462,20 @@ def test_a_column_nearly_redundant_is_left_out_of_the_climb():
     assert fit.n_parameters == without.n_parameters
     assert fit.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-6)
     assert fit.history[-1] == pytest.approx(fit.log_likelihood, abs=1e-6)
+
+
+@pytest.mark.parametrize("init", ["random", "growth"])
+def test_what_a_start_had_for_a_column_left_out_is_no_part_of_the_fit(sim, clean, init):
+    """Kills: coefficients that no row told moved onto the columns that were fitted, of experts or gate."""
+    with warned("column 3 of X"):
+        fit = mf.fit_em(np.c_[sim.X, sim.X[:, 0] - sim.X[:, 2]], sim.y, 2, init=init, random_state=1)
+    assert fit.log_likelihood == pytest.approx(fit.history[-1], abs=1e-6)
+    assert fit.log_likelihood == pytest.approx(clean.log_likelihood, abs=1e-3)
+    whole = Design(Rows.check(np.c_[sim.X, sim.X[:, 0]], sim.y), get_activation("linear"))
+    design = whole.without(*collinearity.dependences(whole))
+    seen = design.seen(Parameters(np.ones((2, 5)), np.ones((1, 5)), np.ones(2)))   # a gate may have some by a move
+    np.testing.assert_array_equal(seen.expert, np.tile([1.0, 1.0, 1.0, 1.0, 0.0], (2, 1)))
+    np.testing.assert_array_equal(seen.gate, [[1.0, 1.0, 1.0, 1.0, 0.0]])
 
 
 def test_some_rows_of_a_design_without_a_column_take_models_as_it_does(sim):
