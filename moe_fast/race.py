@@ -166,7 +166,7 @@ class _Field:
         start = Start(kind, len(self.starts), parameters)
         if self.task.holds_noise:
             self.task.anneal(self.design, start)
-        start.parameters = self.task.with_held_noise(start.parameters)
+        start.parameters = self.task.admissible(start.parameters)
         self.run(start, self.short_iter, _SHORT_TOL)
         if kind == "spectral":
             self.moved = _share_moved(self.some_rows, parameters, start.parameters)
@@ -248,7 +248,7 @@ class _Field:
 
     def try_move(self, kind: str, parameters: Parameters) -> Start:
         """The short run of a move, given up where it falls behind the leader, or will end where others did."""
-        start = Start(kind, len(self.starts), self.task.with_held_noise(parameters))
+        start = Start(kind, len(self.starts), self.task.admissible(parameters))
         self.starts.append(start)
         for n_iter, behind in self.stages:
             self.run(start, n_iter, _SHORT_TOL)

@@ -325,18 +325,23 @@ class Task:
         ):
             if not flag and values.any():
                 raise ValueError(f"{argument} is a model with intercepts, but {name} is False")
-        steepest = float(np.abs(gate).max(initial=0.0))
-        if steepest > self.gate_limit:   # all of it alike, so that its borders stay where they are
-            gate *= self.gate_limit / steepest
-        return Start("model", 0, self.with_held_noise(Parameters(expert, gate, model.noise_std.copy())))
+        return Start("model", 0, self.admissible(Parameters(expert, gate, model.noise_std.copy())))
 
-    def with_held_noise(self, parameters: Parameters) -> Parameters:
-        if isinstance(self.noise, str):
-            if self.noise == "shared":
-                common = float(np.sqrt(np.mean(parameters.noise_std**2)))
-                return Parameters(parameters.expert, parameters.gate, np.full(self.n_experts, common))
-            return parameters
-        return Parameters(parameters.expert, parameters.gate, self.noise)
+    def admissible(self, parameters: Parameters) -> Parameters:
+        """These with the noise as this fit has it, held or shared, and the gate within its limit.
+
+        All of the gate is scaled alike, so that its borders stay where they are: cut one by one its coefficients would
+        turn a steep border.
+        """
+        noise_std, gate = parameters.noise_std, parameters.gate
+        if not isinstance(self.noise, str):
+            noise_std = self.noise
+        elif self.noise == "shared":
+            noise_std = np.full(self.n_experts, float(np.sqrt(np.mean(noise_std**2))))
+        steepest = float(np.abs(gate).max(initial=0.0))
+        if steepest > self.gate_limit:
+            gate = gate * (self.gate_limit / steepest)
+        return Parameters(parameters.expert, gate, noise_std)
 
     @cached_property
     def n_parameters(self) -> int:
@@ -458,7 +463,7 @@ class Task:
         The run ends early where it will not come up to `to_beat`.
         """
         design = self.design
-        parameters = self.with_held_noise(start.parameters)
+        parameters = self.admissible(start.parameters)
         chase = Chase(to_beat, self.watch, near_end=start.reached or start.curvature is not None)
         climb = partial(maximise, design, max_iter=self.max_iter, tol=self.tol, newton=self.newton)
         outcome = climb(
@@ -496,7 +501,7 @@ class Task:
         """
         objective = self.objective()
         outcome = maximise(
-            sample, self.with_held_noise(start.parameters), objective, start.curvature_of(sample),
+            sample, self.admissible(start.parameters), objective, start.curvature_of(sample),
             max_iter=self.max_iter, tol=_SAMPLE_TOL, smallest_noise=self.support.smallest_noise, callback=self.watch,
         )
         start.record(outcome, sample.rows.total_weight)
