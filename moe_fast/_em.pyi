@@ -11,7 +11,7 @@ MAJORISED: int
 SINGLE: int
 GATE_STEP: float
 UNANSWERED: float
-HALVINGS: int
+SMALLEST_FRACTION: float
 TINY_NOISE: float
 NO_ROWS: float
 SHORTENED: float
@@ -19,7 +19,7 @@ NEAR: float
 SLOW: float
 METRIC_SERVES: int
 PATIENCE: int
-QUASI_NEWTON_TRIES: int
+SMALLEST_QUASI_NEWTON: float
 PAIRS: int
 RIDGE: float
 CURVED: float
@@ -28,6 +28,7 @@ LAST_ITERATION: int
 CONVERGED: int
 HANDED_OVER: int
 
+def shorter(fraction: float, gain: float, promise: float, smallest: float, has_kinks: bool) -> float: ...
 def n_blocks(n_samples: int, size: int) -> int: ...
 def layout(
     n_features: int,

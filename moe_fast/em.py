@@ -18,19 +18,19 @@ from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
 from .information import factored, gradient, moved
-from .linalg import Curvature, from_lower_blocks, solve_normal_equations
+from .linalg import Curvature, solve_normal_equations
 from .objective import Objective
-from .pace import QUASI_NEWTON_TRIES, Pace, StepKind, gate_serves, has_kinks
+from .pace import SMALLEST_QUASI_NEWTON, GateCurvature, Pace, StepKind, gate_serves, has_kinks
 from .quasi_newton import QuasiNewton
 
 __all__ = ["Outcome", "State", "climb", "maximise", "overall_line"]
 
 FloatArray = NDArray[np.float64]
 
-_HALVINGS = _em.HALVINGS    # of a step, past which no gain is to be had in its direction
+_SMALLEST = _em.SMALLEST_FRACTION   # of a step: what does not gain there gains nowhere in its direction
 _ROUNDING = 1e-14        # of the absolute log-likelihood plus one a row: a fall by less is rounding
 _FLAT = 1e-7             # promised gain a row that is none if no step has any of it, as where an expert saturates
-_NEWTON_TRIES = 2        # lengths of a step of Newton's
+_SMALLEST_NEWTON = 0.5   # of a step of Newton's
 _AS_A_LINE = 1.5         # gain over its promise, above which there was no curvature: a line gains twice the promise
 _LONGER, _LENGTHENINGS = 4.0, 10    # such a step is taken so many times as long, and again, while that gains
 _SINGLE_ERROR = 1e-5     # of the residual squares: what Grams in single precision cannot tell of what a step leaves
@@ -259,7 +259,7 @@ class _Step:
 
     at: Callable[[float], Parameters]
     promise: float
-    n_tries: int = _HALVINGS   # the whole step, its half, its quarter, ...
+    smallest: float = _SMALLEST   # the smallest fraction of it that is worth a try
     lengthens: bool = False    # whether its length is a guess: a direction has no curvature, or one the wrong way
 
 
@@ -275,10 +275,10 @@ def _next_step(
             return current, None
         pace.take_gate_gram(current.sums)
         pace.gate_steps_left -= 1
-        return current, _em_step(current, objective, design, smallest_noise, pace.gate_gram)
+        return current, _em_step(current, objective, design, smallest_noise, pace.gate_curvature)
     if pace.kind is StepKind.QUASI_NEWTON:
         pace.take_metric(current.sums, current.parameters)
-        return current, _step_along(current, objective, pace.quasi, QUASI_NEWTON_TRIES)
+        return current, _step_along(current, objective, pace.quasi, SMALLEST_QUASI_NEWTON)
     if pace.curvature is not None:
         step = _newton_step(current, objective, pace)
         if pace.still_good(step.promise):
@@ -291,12 +291,13 @@ def _next_step(
 
 
 def _em_step(
-    current: Outcome, objective: Objective, design: Design, smallest_noise: float, gate_gram: FloatArray
+    current: Outcome, objective: Objective, design: Design, smallest_noise: float,
+    gate_curvature: GateCurvature,
 ) -> _Step:
     """The M-step: weighted least squares (linear) or Gauss-Newton for the experts, Newton for the gate."""
     parameters, sums = current.parameters, current.sums
     limit = objective.gate_limit
-    gate_move = _gate_move(gate_gram, sums.gate_gradient, parameters.gate, limit)
+    gate_move = _gate_move(gate_curvature, sums.gate_gradient, parameters.gate, limit)
     promise = 0.5 * float(np.sum(gate_move * sums.gate_gradient))
     if not objective.move_experts:
         return _Step(lambda t: replace(parameters, gate=_moved_gate(parameters.gate, t * gate_move, limit)), promise)
@@ -323,7 +324,7 @@ def _em_step(
     return _Step(at, promise)
 
 
-def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArray, limit: float) -> FloatArray:
+def _gate_move(curvature: GateCurvature, gate_gradient: FloatArray, gate: FloatArray, limit: float) -> FloatArray:
     """Newton's step for the gate: the full curvature of a multinomial logistic regression with soft labels.
 
     Scaled down so that no coefficient moves by more than 20, or the largest there is: a gate that is a step in the
@@ -334,27 +335,27 @@ def _gate_move(gate_gram: FloatArray, gate_gradient: FloatArray, gate: FloatArra
     n_rows, q = gate_gradient.shape
     if n_rows * q == 0:
         return np.zeros_like(gate_gradient)
-    curvature = from_lower_blocks(gate_gram, n_rows)
     slope = gate_gradient.flatten()
     pressed = _pressed(gate, gate_gradient, limit).ravel()
     while True:
-        if pressed.any():
-            curvature[pressed] = curvature[:, pressed] = slope[pressed] = 0.0
-        move = _bounded_move(curvature, slope, gate)
+        slope[pressed] = 0.0
+        move = _bounded_move(curvature, slope, pressed, gate)
         if not _press(pressed, gate.ravel(), move, limit):
             return move.reshape(n_rows, q)
 
 
-def _bounded_move(curvature: FloatArray, slope: FloatArray, gate: FloatArray) -> FloatArray:
-    """`_gate_move` by a curvature and a slope."""
-    move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
+def _bounded_move(
+    curvature: GateCurvature, slope: FloatArray, pressed: NDArray[np.bool_], gate: FloatArray
+) -> FloatArray:
+    """`_gate_move` from a slope, with some coefficients held."""
+    move = curvature.solve(slope, pressed)
     allowed, widest = max(_WIDEST_GATE_STEP, np.abs(gate).max()), np.abs(move).max()
     with np.errstate(over="ignore", invalid="ignore"):   # no number is no answer
-        left = np.abs(slope - curvature @ move).max()
+        left = np.abs(np.where(pressed, 0.0, slope - curvature.matrix @ move)).max()
         answered = left * allowed <= _UNANSWERED * (move @ slope)
     if not answered:
-        curvature = curvature + math.sqrt(slope @ slope) / allowed * np.eye(len(slope))
-        move = solve_normal_equations(curvature[np.newaxis], slope[np.newaxis])[0]
+        ridged = curvature.without(pressed) + math.sqrt(slope @ slope) / allowed * np.eye(len(slope))
+        move = solve_normal_equations(ridged[np.newaxis], slope[np.newaxis])[0]
     elif widest > allowed:
         move *= allowed / widest
     return move
@@ -419,11 +420,11 @@ def _noise_promise(new: FloatArray, old: FloatArray, weight: FloatArray, objecti
 def _newton_step(current: Outcome, objective: Objective, pace: Pace, lengthens: bool = False) -> _Step:
     """By the curvature that `pace` has, corrected by the steps that were made with it."""
     pace.take_place(current.sums, current.parameters)
-    return _step_along(current, objective, pace.chord, _NEWTON_TRIES, lengthens, exact=True)
+    return _step_along(current, objective, pace.chord, _SMALLEST_NEWTON, lengthens, exact=True)
 
 
 def _step_along(
-    current: Outcome, objective: Objective, quasi: QuasiNewton, n_tries: int, lengthens: bool = False,
+    current: Outcome, objective: Objective, quasi: QuasiNewton, smallest: float, lengthens: bool = False,
     exact: bool = False,
 ) -> _Step:
     """A step on the log-likelihood itself, in (experts, gate, log noise_std), the gate within its limit.
@@ -452,13 +453,13 @@ def _step_along(
         there = moved(parameters, objective, move)
         return replace(there, gate=_moved_gate(parameters.gate, move[of_gate].reshape(parameters.gate.shape), limit))
 
-    return _Step(at, 0.5 * float(direction @ slope), n_tries, lengthens)
+    return _Step(at, 0.5 * float(direction @ slope), smallest, lengthens)
 
 
 def _line_search(
     design: Design, current: Outcome, step: _Step, objective: Objective, pace: Pace
 ) -> Outcome | None:
-    """The whole step if the objective does not fall, else the first of its half, quarter, ... that gains.
+    """The whole step if the objective does not fall, else the first of ever shorter ones that gains.
 
     None if there is none. A shortened step must gain beyond rounding: at a kink of a ReLU expert steps of any length
     neither gain nor fall, and would go on for ever.
@@ -466,7 +467,7 @@ def _line_search(
     slack = _ROUNDING * (abs(current.objective) + design.rows.total_weight)
     least = current.objective - slack
     fraction = 1.0
-    for _ in range(step.n_tries):
+    while fraction > 0.0:
         proposal = _evaluate(design, step.at(fraction), objective, pace.want)
         if proposal.objective >= least:
             pace.fraction = fraction
@@ -474,7 +475,8 @@ def _line_search(
                 return _lengthened(design, proposal, fraction, step, objective, pace)
             return proposal
         least = current.objective + slack
-        fraction *= 0.5
+        gain = proposal.objective - current.objective
+        fraction = _em.shorter(fraction, gain, step.promise, step.smallest, pace.has_kinks)
     return None
 
 

@@ -12,8 +12,8 @@ from scipy.linalg import lapack
 from . import _solve
 
 __all__ = [
-    "DEPENDENT", "SMALL_SYSTEM", "Curvature", "from_lower_blocks", "least_squares", "lines_through", "lower_pairs",
-    "solve_normal_equations",
+    "DEPENDENT", "SMALL_SYSTEM", "Curvature", "NormalEquations", "from_lower_blocks", "least_squares", "lines_through",
+    "lower_pairs", "solve_normal_equations",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -66,37 +66,51 @@ def solve_normal_equations(matrices: FloatArray, right: FloatArray, *, minimum_n
     if p <= SMALL_SYSTEM:
         left_out = np.empty(m, dtype=np.intc)
         _solve.solve_small(matrices, right, solution, left_out, np.empty((p, p)), np.empty(p), DEPENDENT)
-        singular = np.flatnonzero(left_out) if minimum_norm else ()
+        left = left_out > 0 if minimum_norm else np.zeros(m, dtype=bool)
     else:
-        singular = np.flatnonzero([not _solve_large(*system) for system in zip(matrices, right, solution, strict=True)])
-    for one in singular:
-        solution[one] = _minimum_norm(matrices[one], right[one])
+        left = np.ones(m, dtype=bool)
+    for one in np.flatnonzero(left):
+        solution[one] = NormalEquations(matrices[one]).solve(right[one])
     return solution
 
 
-def _solve_large(matrix: FloatArray, right: FloatArray, solution: FloatArray) -> bool:
-    """Fill in the solution if the matrix is clearly positive definite."""
-    size = np.sqrt(np.diagonal(matrix))
-    if size.min() <= _VANISHING * size.max():
-        return False
-    scaled = matrix / np.outer(size, size)
+class NormalEquations:
+    """A symmetric positive semi-definite matrix, factored for any number of right sides in its range.
+
+    Solutions are those of minimum norm.
+    """
+
+    def __init__(self, matrix: FloatArray) -> None:
+        size = np.sqrt(np.diagonal(matrix))
+        self._shape = size.shape
+        self._kept = np.flatnonzero(size > _VANISHING * size.max())   # of a column without curvature it is zero
+        self._size = size[self._kept]
+        scaled = matrix[np.ix_(self._kept, self._kept)] / np.outer(self._size, self._size)
+        self._lower = _cholesky(scaled)
+        if self._lower is None:
+            values, vectors = np.linalg.eigh(scaled)
+            clear = values > DEPENDENT * values.max(initial=0.0)
+            self._values, self._vectors = values[clear], vectors[:, clear]
+
+    def solve(self, right: FloatArray) -> FloatArray:
+        """For one right side, (p,)."""
+        solution, scaled = np.zeros(self._shape), right[self._kept] / self._size
+        if self._lower is not None:
+            solution[self._kept] = lapack.dpotrs(self._lower.T, scaled)[0] / self._size
+        else:
+            solution[self._kept] = self._vectors @ ((self._vectors.T @ scaled) / self._values) / self._size
+        return solution
+
+
+def _cholesky(scaled: FloatArray) -> Any:
+    """The lower factor of a matrix on one scale, None if it is not clearly positive definite."""
+    if not len(scaled):
+        return None
     try:
         lower = np.linalg.cholesky(scaled)
     except np.linalg.LinAlgError:
-        return False
-    if np.diagonal(lower).min() ** 2 <= DEPENDENT:
-        return False
-    solution[:] = lapack.dpotrs(lower.T, right / size)[0] / size
-    return True
-
-
-def _minimum_norm(matrix: FloatArray, right: FloatArray) -> FloatArray:
-    size = np.sqrt(np.diagonal(matrix))
-    size = np.where(size > _VANISHING * size.max(), size, np.inf)   # infinite: left out, its solution is zero
-    values, vectors = np.linalg.eigh(matrix / np.outer(size, size))
-    kept = values > DEPENDENT * max(values[-1], 0.0)
-    vectors = vectors[:, kept]
-    return vectors @ ((vectors.T @ (right / size)) / values[kept]) / size
+        return None
+    return lower if np.diagonal(lower).min() ** 2 > DEPENDENT else None
 
 
 def least_squares(D: FloatArray, y: FloatArray) -> FloatArray:

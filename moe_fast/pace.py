@@ -13,11 +13,13 @@ from . import _em
 from .activations import Code
 from .design import Design, Parameters, Sums
 from .information import flat, gradient
-from .linalg import Curvature
+from .linalg import SMALL_SYSTEM, Curvature, NormalEquations, from_lower_blocks, solve_normal_equations
 from .objective import Objective
 from .quasi_newton import Metric, QuasiNewton
 
-__all__ = ["NEWTON_PARAMETERS", "QUASI_NEWTON_TRIES", "Pace", "StepKind", "gate_serves", "has_kinks"]
+__all__ = [
+    "NEWTON_PARAMETERS", "SMALLEST_QUASI_NEWTON", "GateCurvature", "Pace", "StepKind", "gate_serves", "has_kinks",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -25,7 +27,7 @@ NEWTON_PARAMETERS = 1500    # the solve costs their cube; beyond, EM and quasi-N
 _NEAR = _em.NEAR         # gain per row below which EM's rate can be told
 _SLOW = _em.SLOW         # gain over the gain before, above which quasi-Newton steps take over
 _METRIC_SERVES = _em.METRIC_SERVES   # quasi-Newton steps that a curvature of EM serves
-QUASI_NEWTON_TRIES = _em.QUASI_NEWTON_TRIES   # lengths of such a step
+SMALLEST_QUASI_NEWTON = _em.SMALLEST_QUASI_NEWTON   # fraction of such a step that is worth a try
 _LAP = 5                 # of their gains, which tell their rate: one alone says little
 _CHORD_RATE = 0.5        # a Hessian serves on while each step brings the promised gain down to this part
 _CHORDS = 4              # steps that Newton's method is expected to make, beside summing two Hessians
@@ -55,6 +57,37 @@ def gate_serves(n_experts: int) -> int:
 def has_kinks(design: Design) -> bool:
     """Whether gradients jump, so that their differences tell no curvature."""
     return design.activation.code == Code.LEAKY_RELU
+
+
+class GateCurvature:
+    """The gate's curvature, by which EM moves the gate for some steps, factored once for all of them.
+
+    Parameters
+    ----------
+    blocks : ndarray of shape (m (m + 1) / 2, q, q)
+        For m rows of the gate.
+    n_rows : int
+    """
+
+    def __init__(self, blocks: FloatArray, n_rows: int) -> None:
+        self.matrix = from_lower_blocks(blocks, n_rows)
+        self._pressed = np.zeros(len(self.matrix), dtype=bool)
+        self._system: NormalEquations | None = None
+
+    def solve(self, slope: FloatArray, pressed: NDArray[np.bool_]) -> FloatArray:
+        """The move from a slope, coefficients that are pressed against their limit held."""
+        if len(slope) <= SMALL_SYSTEM:
+            return solve_normal_equations(self.without(pressed)[np.newaxis], slope[np.newaxis])[0]
+        if self._system is None or not np.array_equal(pressed, self._pressed):
+            self._system, self._pressed = NormalEquations(self.without(pressed)), pressed.copy()
+        return self._system.solve(slope)
+
+    def without(self, pressed: NDArray[np.bool_]) -> FloatArray:
+        """The matrix, zeros in the rows and columns of these."""
+        if not pressed.any():
+            return self.matrix
+        kept = ~pressed
+        return self.matrix * np.outer(kept, kept)
 
 
 class Pace:
@@ -111,6 +144,7 @@ class Pace:
         self.no_quasi_until, self.quasi_patience = 0, _PATIENCE
 
         self.gate_gram: FloatArray = np.empty(0)    # the curvature that EM steps the gate by
+        self.gate_curvature = GateCurvature(np.empty((0, 0, 0)), 0)    # that, factored
         self.gate_is_fresh = False                  # whether it is that of the current place
         self.gate_steps_left = 0                    # steps that it may serve yet
         self.gate_serves = gate_serves(k)
@@ -162,6 +196,7 @@ class Pace:
         self.gate_is_fresh = hasattr(sums, "gate_gram")
         if self.gate_is_fresh:
             self.gate_gram, self.gate_steps_left = sums.gate_gram, self.gate_serves
+            self.gate_curvature = GateCurvature(sums.gate_gram, len(sums.gate_gradient))
 
     def take_metric(self, sums: Sums, parameters: Parameters) -> None:
         """EM's curvature of this place, if it was summed; else an earlier one serves on."""

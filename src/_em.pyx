@@ -266,18 +266,19 @@ cdef enum:
 LAST_ITERATION, CONVERGED, HANDED_OVER = CLIMB_LAST, CLIMB_CONVERGED, CLIMB_HANDED_OVER
 
 # Rules of an EM step that em.maximise shares; said there.
-cdef Py_ssize_t MOST_HALVINGS = 20   # to a millionth of a step
+cdef double LEAST_FRACTION = 1e-6    # of a step
 cdef double LEAST_NOISE = 1e-150
 cdef double LEAST_SHARE = 1e-12
 cdef double MUCH_SHORTENED = 0.1
-HALVINGS, TINY_NOISE, NO_ROWS, SHORTENED = MOST_HALVINGS, LEAST_NOISE, LEAST_SHARE, MUCH_SHORTENED
+SMALLEST_FRACTION, TINY_NOISE, NO_ROWS, SHORTENED = LEAST_FRACTION, LEAST_NOISE, LEAST_SHARE, MUCH_SHORTENED
 
 # Rules of quasi-Newton steps that pace shares, said there; and those of quasi_newton.h, for quasi_newton.
 cdef double NEAR_ENOUGH = 1e-2
 cdef double SLOW_RATE = 0.7
-cdef int METRIC_STEPS = 10, EM_STEPS_AFTER = 4, QUASI_TRIES = 4
+cdef double LEAST_QUASI_FRACTION = 0.125
+cdef int METRIC_STEPS = 10, EM_STEPS_AFTER = 4
 NEAR, SLOW, METRIC_SERVES, PATIENCE = NEAR_ENOUGH, SLOW_RATE, METRIC_STEPS, EM_STEPS_AFTER
-QUASI_NEWTON_TRIES, PAIRS, RIDGE, CURVED, WIDEST = QUASI_TRIES, QUASI_PAIRS, QUASI_RIDGE, QUASI_CURVED, QUASI_WIDEST
+SMALLEST_QUASI_NEWTON, PAIRS, RIDGE, CURVED, WIDEST = LEAST_QUASI_FRACTION, QUASI_PAIRS, QUASI_RIDGE, QUASI_CURVED, QUASI_WIDEST
 
 # em._gate_move's
 cdef double WIDEST_GATE_STEP = 20.0, MOST_UNANSWERED = 0.01
@@ -286,6 +287,21 @@ GATE_STEP, UNANSWERED = WIDEST_GATE_STEP, MOST_UNANSWERED
 ctypedef struct climb_rules:
     bint moves_noise, shares_noise
     double barrier, gate_limit, dependent
+
+
+cpdef double shorter(double fraction, double gain, double promise, double smallest, bint has_kinks) noexcept nogil:
+    """The fraction of a step to try after one that gained too little, or zero where no more are worth it.
+
+    The top of the parabola that begins at the slope of which `promise` is half, and had this gain at `fraction`; but no
+    less than a sixteenth of that and no more than a half: that half where kinks make it no parabola. The smallest is
+    tried if the parabola gains there.
+    """
+    cdef double rise = 2.0 * promise * fraction
+    cdef double share = 0.5 * rise / (rise - gain) if rise > gain and not has_kinks else 0.5
+    cdef double there = fraction * min(max(share, 0.0625), 0.5)
+    if there >= smallest:
+        return there
+    return smallest if fraction > smallest and 2.0 * there >= smallest else 0.0
 
 
 def em_climb(
@@ -335,7 +351,7 @@ def em_climb(
     cdef em_problem *asked
     cdef quasi_newton quasi
     cdef bint by_quasi = False
-    cdef int metric_steps_left = 0, n_tries
+    cdef int metric_steps_left = 0
     cdef Py_ssize_t no_quasi_until = 0, quasi_patience = EM_STEPS_AFTER, n_gains = 0
     cdef double gain = 0.0, last_gain = 0.0
     cdef bint fresh = True, next_fresh, again
@@ -344,13 +360,13 @@ def em_climb(
     cdef climb_rules rules
     rules.moves_noise, rules.shares_noise = moves_noise, shares_noise
     rules.barrier, rules.gate_limit, rules.dependent = barrier, gate_limit, dependent
-    cdef Py_ssize_t max_iter = history.shape[0] - 1, size = places.shape[1], iteration = 0, n_passes = 1, _halving, i
+    cdef Py_ssize_t max_iter = history.shape[0] - 1, size = places.shape[1], iteration = 0, n_passes = 1, i
     cdef double *at = &places[0, 0]
     cdef double *trial = &places[1, 0]
     cdef double *move = &places[2, 0]
     cdef double *here = &sums[0, 0]
     cdef double *there = &sums[1, 0]
-    cdef double value, proposed = 0.0, promise, fraction, least, slack
+    cdef double value, proposed = 0.0, promise, fraction, least, slack, smallest
     cdef int ended = CLIMB_LAST
     if quasi_steps:
         quasi = quasi_over(&memory[0], n_experts, o.p, (n_experts - 1) * o.q, _n_noises(&rules, n_experts))
@@ -373,10 +389,10 @@ def em_climb(
                 next_fresh = served >= gate_serves
                 promise = _em_move(&s, &o, &rules, at, here, fresh, move, &systems[0])
                 asked = &s if next_fresh else &light
-            n_tries = <int>(QUASI_TRIES if by_quasi else MOST_HALVINGS)
+            smallest = LEAST_QUASI_FRACTION if by_quasi else LEAST_FRACTION
             slack = rounding * (fabs(value) + here[o.total])
             least, fraction = value - slack, 1.0
-            for _halving in range(n_tries):
+            while fraction > 0.0:
                 if by_quasi:
                     _place_along(&quasi, &s, &o, &rules, at, fraction, trial)
                 else:
@@ -385,7 +401,7 @@ def em_climb(
                 n_passes += 1
                 if proposed >= least:
                     break
-                least, fraction = value + slack, 0.5 * fraction
+                least, fraction = value + slack, shorter(fraction, proposed - value, promise, smallest, has_kinks)
             else:
                 if by_quasi:   # EM for a while, longer each time
                     by_quasi, again, n_gains = False, True, 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moe_fast import _solve, linalg
-from moe_fast.linalg import DEPENDENT, Curvature, lower_pairs, solve_normal_equations
+from moe_fast.linalg import DEPENDENT, Curvature, NormalEquations, lower_pairs, solve_normal_equations
 
 
 def definite(rng, n_systems, p, scale=1.0):
@@ -24,14 +24,16 @@ def test_agrees_with_numpy(p):
 
 
 @pytest.mark.parametrize("p", [5, linalg.SMALL_SYSTEM + 5])
-def test_dependent_columns_get_the_minimum_norm(p):
-    """Kills: a pivot of rounding size taken for a true one."""
+@pytest.mark.parametrize("apart", [0.0, 3e-7])
+def test_dependent_columns_get_the_minimum_norm(p, apart):
+    """Kills: a pivot of rounding size, or one beneath the border, taken for a true one."""
     rng = np.random.default_rng(0)
     A = rng.standard_normal((3 * p, p))
     A[:, -1] = A[:, 0]
-    y = rng.standard_normal(3 * p)
+    expected, y = A.copy(), rng.standard_normal(3 * p)
+    A[:, -1] += apart * rng.standard_normal(3 * p)
     [solution] = solve_normal_equations((A.T @ A)[None], (A.T @ y)[None])
-    np.testing.assert_allclose(solution, np.linalg.lstsq(A, y, rcond=None)[0], atol=1e-8)
+    np.testing.assert_allclose(solution, np.linalg.lstsq(expected, y, rcond=None)[0], atol=1e-8 + 10.0 * apart)
 
 
 @pytest.mark.parametrize("p", [5, linalg.SMALL_SYSTEM, linalg.SMALL_SYSTEM + 1])
@@ -44,6 +46,18 @@ def test_dependent_columns_may_be_left_out(p):
     [solution] = solve_normal_equations((A.T @ A)[None], (A.T @ y)[None], minimum_norm=False)
     assert (solution[3] == 0.0) == (p <= linalg.SMALL_SYSTEM)
     np.testing.assert_allclose(A.T @ A @ solution, A.T @ y, atol=1e-8)
+
+
+def test_a_column_without_curvature_leaves_the_others_to_cholesky(monkeypatch):
+    """Kills: an eigendecomposition for a coefficient that is held, a solution of another system."""
+    monkeypatch.setattr(np.linalg, "eigh", None)
+    rng = np.random.default_rng(2)
+    [matrix], right = definite(rng, 1, 70), rng.standard_normal(70)
+    matrix[[5, 69]] = matrix[:, [5, 69]] = right[[5, 69]] = 0.0
+    free = np.delete(np.arange(70), [5, 69])
+    solution = NormalEquations(matrix).solve(right)
+    np.testing.assert_allclose(solution[free], np.linalg.solve(matrix[np.ix_(free, free)], right[free]))
+    np.testing.assert_array_equal(solution[[5, 69]], 0.0)
 
 
 @pytest.mark.parametrize("p", [4, linalg.SMALL_SYSTEM + 4])

@@ -546,7 +546,20 @@ def test_only_the_finish_of_a_race_begins_near_an_end(bent, monkeypatch):
     assert set(seen) == {True}
 
 
-@pytest.mark.parametrize(("n_samples", "seed"), [(600, 2), (24_000, 1)])
+def test_a_gate_beyond_its_limit_is_scaled_down_as_a_whole():
+    """As one expert less leaves it. Kills: such a start, from which no step gains; coefficients cut one by one."""
+    sim = mf.make_moe(300, 3, 3, orthogonal_gate=False, random_state=0)
+    task = make_task(sim.X, sim.y, 3)
+    gate = task.gate_limit * np.array([[1.0, -2.0, 0.5, 0.0], [0.1, 0.0, 0.2, 0.3]])
+    given = Parameters(np.zeros((3, 4)), gate, np.ones(3))
+    np.testing.assert_allclose(task.admissible(given).gate, 0.5 * gate)
+    assert np.abs(gate).max() == 2.0 * task.gate_limit   # the one that came in stays
+    field = _Field(task, task.design)
+    field.enter("random", given)
+    assert np.abs(field.starts[0].parameters.gate).max() <= task.gate_limit
+
+
+@pytest.mark.parametrize(("n_samples", "seed"), [(600, 2), (24_000, 3)])
 def test_every_start_of_fit_em_is_run_to_its_end(n_samples, seed):
     """On large data too, where a race drops those that a sample shows to be behind.
 
