@@ -174,8 +174,9 @@ class MoERegressor(RegressorMixin, BaseEstimator):
         result = fit(
             experts_X, checked_y, self.n_experts, activation=self.activation, noise=self.noise,
             fit_intercept=self.fit_intercept, gate=self.gate, gate_intercept=self.gate_intercept, gate_features=gate_X,
-            sample_weight=sample_weight, init=self._start(), n_starts=self.n_starts, time_limit=self.time_limit,
-            max_iter=self.max_iter, tol=self.tol, n_threads=self.n_threads, random_state=self.random_state,
+            sample_weight=sample_weight, init=self._start(experts_X), n_starts=self.n_starts,
+            time_limit=self.time_limit, max_iter=self.max_iter, tol=self.tol, n_threads=self.n_threads,
+            random_state=self.random_state,
         )
         names = getattr(self, "feature_names_in_", None)
         self.model_ = replace(
@@ -319,15 +320,20 @@ class MoERegressor(RegressorMixin, BaseEstimator):
         n_samples = len(experts_X) if sample_weight is None else float(np.sum(sample_weight))
         return replace(self.result_, log_likelihood=log_likelihood, n_samples=n_samples)
 
-    def _start(self) -> str | MixtureOfExperts:
+    def _start(self, experts_X: NDArray[Any]) -> str | MixtureOfExperts:
         if not self.warm_start or not hasattr(self, "model_"):
             return self.init
-        if self.model_.n_experts != self.n_experts:
-            raise ValueError(
-                f"warm_start=True goes on from the last fit, which had n_experts = {self.model_.n_experts}; now "
-                f"n_experts = {self.n_experts}. Set warm_start=False, or leave n_experts as it was"
-            )
-        return self.model_
+        model = self.model_
+        for name, had, has in (
+            ("n_experts", model.n_experts, self.n_experts),
+            ("n_features", model.n_features, experts_X.shape[1]),
+        ):
+            if had != has:
+                raise ValueError(
+                    f"warm_start=True goes on from the last fit, which had {name} = {had}; now {name} = {has}. Set "
+                    f"warm_start=False, or leave {name} as it was"
+                )
+        return model
 
     # ---- which columns of X the experts see, and which the gate ----
 

@@ -218,6 +218,9 @@ def test_warm_start_goes_on_from_the_last_fit():
     np.testing.assert_allclose(warm.model.coef, cold.model.coef, atol=1e-3)
     with pytest.raises(ValueError, match=r"warm_start=True.*n_experts = 2; now n_experts = 3"):
         regressor.set_params(n_experts=3).fit(X, Y)
+    with pytest.raises(ValueError, match=r"warm_start=True.*n_features = 3; now n_features = 2"):
+        regressor.set_params(n_experts=2).fit(X[:, :2], Y)
+    regressor.set_params(n_experts=3)
     regressor.set_params(warm_start=False).fit(X, Y)
     assert regressor.n_experts == 3
 
