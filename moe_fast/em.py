@@ -20,7 +20,7 @@ from .design import Design, Parameters, Sums
 from .information import factored, gradient, moved
 from .linalg import Curvature, solve_normal_equations
 from .objective import Objective
-from .pace import SMALLEST_QUASI_NEWTON, GateCurvature, Pace, StepKind, gate_serves, has_kinks
+from .pace import SMALLEST_QUASI_NEWTON, GateCurvature, Pace, StepKind, gate_serves
 from .quasi_newton import QuasiNewton
 
 __all__ = ["Outcome", "State", "climb", "maximise", "overall_line"]
@@ -211,7 +211,6 @@ def climb(
             callback=callback,
         )
     weight = design.rows.total_weight
-    quasi_newton = quasi_newton and not has_kinks(design)
     serves = gate_serves(start.n_experts)   # a call begins with a new curvature
     most = serves * max(1, _CALL // (serves * design.pass_work(start.n_experts)))
     parameters, history, n_handed_over = start, [-math.inf], 0

@@ -17,9 +17,7 @@ from .linalg import SMALL_SYSTEM, Curvature, NormalEquations, from_lower_blocks,
 from .objective import Objective
 from .quasi_newton import Metric, QuasiNewton
 
-__all__ = [
-    "NEWTON_PARAMETERS", "SMALLEST_QUASI_NEWTON", "GateCurvature", "Pace", "StepKind", "gate_serves", "has_kinks",
-]
+__all__ = ["NEWTON_PARAMETERS", "SMALLEST_QUASI_NEWTON", "GateCurvature", "Pace", "StepKind", "gate_serves"]
 
 FloatArray = NDArray[np.float64]
 
@@ -52,11 +50,6 @@ def gate_serves(n_experts: int) -> int:
     gate comes to separate, which takes up to twice as many iterations for it.
     """
     return min(max(n_experts - 1, 1), _GATE_SERVES)
-
-
-def has_kinks(design: Design) -> bool:
-    """Whether gradients jump, so that their differences tell no curvature."""
-    return design.activation.code == Code.LEAKY_RELU
 
 
 class GateCurvature:
@@ -119,8 +112,8 @@ class Pace:
         # Curvatures are what steps are made of, not what judges them: those of float32 rows need no more digits.
         self.precision = _em.SINGLE if design.is_single else 0
         self.newton_allowed = newton and n_free <= NEWTON_PARAMETERS
-        self.has_kinks = has_kinks(design)
-        self.quasi_newton_allowed = quasi_newton and not self.has_kinks
+        self.has_kinks = design.activation.code == Code.LEAKY_RELU
+        self.quasi_newton_allowed = quasi_newton
         self.newton_work = 2 * (_E_STEP_WORK + k * (2 * k - 1)) + _CHORDS * _E_STEP_WORK
         self.em_work = _E_STEP_WORK + k + 0.5 * k * (k - 1) / gate_serves(k)
         self.goal = goal

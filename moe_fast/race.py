@@ -19,14 +19,13 @@ from .density import log_density, may_be_better
 from .design import Design, Parameters
 from .em import climb, maximise
 from .moves import enlarge, moves_for
-from .pace import NEWTON_PARAMETERS, has_kinks
+from .pace import NEWTON_PARAMETERS
 from .starts import make_start, portfolio
 from .task import Chase, Start, Task
 
 __all__ = ["default_starts", "race"]
 
-_SHORT_ITER_WITH_KINKS = 25   # iterations before a start is judged, all EM's
-_SHORT_ITER_OF_LITTLE = 60    # where an iteration takes microseconds
+_SHORT_ITER_OF_LITTLE = 60    # iterations before a start is judged, where one takes microseconds
 _LITTLE = 1 << 19         # multiplications of such a pass, at most
 _SHORT_TOL = 1e-5
 _LONG_ITER = 200          # for those that are run on
@@ -148,10 +147,8 @@ class _Field:
         self.is_sample = design is not task.design
         self.effort = _ON_A_SAMPLE if self.is_sample else _ON_ALL_ROWS
         is_little = design.pass_work(task.n_experts) < _LITTLE
-        newton = not has_kinks(design) and task.n_parameters <= NEWTON_PARAMETERS
-        self.in_kernel = newton and design.is_brief(task.n_experts)
-        usual = _SHORT_ITER_WITH_KINKS if has_kinks(design) else self.effort.short_iter
-        self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else usual
+        self.in_kernel = task.n_parameters <= NEWTON_PARAMETERS and design.is_brief(task.n_experts)
+        self.short_iter = _SHORT_ITER_OF_LITTLE if is_little else self.effort.short_iter
         self.stages = _STAGES_OF_LITTLE if is_little else _STAGES
         self.rows_of_a_start = max(_ROWS_OF_A_START, _ROWS_PER_PARAMETER * task.n_experts * design.n_columns)
         self.starts: list[Start] = []

@@ -323,7 +323,7 @@ def em_climb(
     double barrier,
     double gate_limit,
     Py_ssize_t gate_serves,                # iterations that one curvature of the gate serves
-    bint quasi_steps,                      # whether quasi-Newton steps may be made; not of experts with kinks
+    bint quasi_steps,                      # whether quasi-Newton steps may be made
     double dependent,                      # of a solve, as in solve.h
     double goal,                           # gain, and promised gain, that end it
     double rounding,                       # a fall of the objective by this part of it plus the weight is none
