@@ -331,7 +331,7 @@ class MoERegressor(RegressorMixin, BaseEstimator):
             if had != has:
                 raise ValueError(
                     f"warm_start=True goes on from the last fit, which had {name} = {had}; now {name} = {has}. Set "
-                    f"warm_start=False, or leave {name} as it was"
+                    f"warm_start=False to begin anew"
                 )
         return model
 

@@ -112,7 +112,7 @@ class Pace:
         # Curvatures are what steps are made of, not what judges them: those of float32 rows need no more digits.
         self.precision = _em.SINGLE if design.is_single else 0
         self.newton_allowed = newton and n_free <= NEWTON_PARAMETERS
-        self.has_kinks = design.activation.code == Code.LEAKY_RELU
+        self.has_kinks = design.activation.code == Code.LEAKY_RELU and objective.move_experts
         self.quasi_newton_allowed = quasi_newton
         self.newton_work = 2 * (_E_STEP_WORK + k * (2 * k - 1)) + _CHORDS * _E_STEP_WORK
         self.em_work = _E_STEP_WORK + k + 0.5 * k * (k - 1) / gate_serves(k)
@@ -270,7 +270,7 @@ class Pace:
             return
         if self.kind is StepKind.QUASI_NEWTON:
             self.metric_steps_left -= 1
-        elif not self.creeps:
+        elif not self.creeps or self.bound_changed:   # the metric is to have the bound's curvature
             self.quasi = QuasiNewton()
             return
         self.quasi.take(flat(reached, self.objective), gradient(sums, reached, self.objective))

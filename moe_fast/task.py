@@ -328,20 +328,21 @@ class Task:
         return Start("model", 0, self.admissible(Parameters(expert, gate, model.noise_std.copy())))
 
     def admissible(self, parameters: Parameters) -> Parameters:
-        """These with the noise as this fit has it, held or shared, and the gate within its limit.
-
-        All of the gate is scaled alike, so that its borders stay where they are: cut one by one its coefficients would
-        turn a steep border.
-        """
-        noise_std, gate = parameters.noise_std, parameters.gate
+        """These with the noise as this fit has it, held or shared, and the gate within its limit."""
+        noise_std = parameters.noise_std
         if not isinstance(self.noise, str):
             noise_std = self.noise
         elif self.noise == "shared":
             noise_std = np.full(self.n_experts, float(np.sqrt(np.mean(noise_std**2))))
+        return Parameters(parameters.expert, self.within_limit(parameters.gate), noise_std)
+
+    def within_limit(self, gate: FloatArray) -> FloatArray:
+        """A gate scaled down as a whole where it is beyond its limit.
+
+        So its borders stay where they are: cut one by one its coefficients would turn a steep border.
+        """
         steepest = float(np.abs(gate).max(initial=0.0))
-        if steepest > self.gate_limit:
-            gate = gate * (self.gate_limit / steepest)
-        return Parameters(parameters.expert, gate, noise_std)
+        return gate * (self.gate_limit / steepest) if steepest > self.gate_limit else gate
 
     @cached_property
     def n_parameters(self) -> int:
@@ -451,7 +452,7 @@ class Task:
         wide = np.maximum(start.parameters.noise_std, _WIDE * spread)
         free = Objective("per_expert", self.support.barrier_of(design), gate_limit=self.gate_limit)
         outcome = maximise(
-            design, replace(start.parameters, noise_std=wide), free,
+            design, replace(start.parameters, gate=self.within_limit(start.parameters.gate), noise_std=wide), free,
             max_iter=_ANNEALING_ITER, tol=_ANNEALING_TOL, newton=False, callback=self.out_of_time,
         )
         start.parameters = outcome.parameters

@@ -295,10 +295,10 @@ cpdef double shorter(double fraction, double gain, double promise, double smalle
 
     The top of the parabola that begins at the slope of which `promise` is half, and had this gain at `fraction`; but no
     less than a sixteenth of that and no more than a half: that half where kinks make it no parabola. The smallest is
-    tried if the parabola gains there.
+    tried if it is no more than twice that.
     """
     cdef double rise = 2.0 * promise * fraction
-    cdef double share = 0.5 * rise / (rise - gain) if rise > gain and not has_kinks else 0.5
+    cdef double share = 0.5 * rise / (rise - gain) if gain < rise < INFINITY and not has_kinks else 0.5
     cdef double there = fraction * min(max(share, 0.0625), 0.5)
     if there >= smallest:
         return there
@@ -430,7 +430,7 @@ def em_climb(
                 if by_quasi:
                     metric_steps_left -= 1
                     _take(&quasi, &s, &o, &rules, at, here)
-                elif (quasi_steps and iteration >= no_quasi_until and n_gains > 1
+                elif (quasi_steps and not majorise and iteration >= no_quasi_until and n_gains > 1
                       and last_gain < NEAR_ENOUGH * here[o.total] and gain > SLOW_RATE * last_gain):
                     _take(&quasi, &s, &o, &rules, at, here)
                     by_quasi = quasi.n_pairs > 0

@@ -223,22 +223,21 @@ def test_a_step_that_falls_is_cut_to_the_top_of_its_parabola():
     assert after(1.0, 0.0) == after(1.0, 5.0) == after(1.0, 9.0) == 0.5   # gains, but too few
     assert after(1.0, -1e9) == after(1.0, -np.inf) == 0.0625
     assert after(1e-5, -1e9) == 1e-6
+    assert _em.shorter(1.0, -1.0, np.inf, 1e-6, False) == _em.shorter(1.0, -1.0, np.nan, 1e-6, False) == 0.5
     assert after(1e-6, -1.0) == after(5e-6, -1e9) == 0.0
     assert after(1.0, parabola(1.0), smallest=0.5) == 0.5   # it gains there, up to 0.6
     assert after(1.0, -20.0, smallest=0.5) == after(0.5, -1.0, smallest=0.5) == 0.0
 
 
-@pytest.mark.parametrize("newton", [True, False])
-def test_a_step_a_thousand_times_too_long_takes_few_passes(monkeypatch, newton):
-    """Kills: halving it ten times."""
+def test_a_step_a_thousand_times_too_long_takes_few_passes(monkeypatch):
+    """Kills: halving it ten times (21 passes)."""
     monkeypatch.setattr(em, "_WIDEST_GATE_STEP", 1e9)
     x = np.linspace(-2.0, 2.0, 80)
     y = np.where(x < 0.0, 1.0 + x, 3.0 - x) + 0.01 * np.cos(40.0 * x)
     design = Design(Rows.check(x[:, None], y), get_activation("linear"), gate_intercept=False)
-    start = Parameters(np.array([[1.0, 1.0], [3.0, -1.0]]), np.array([[3.0]]), np.full(2, 0.1))
-    outcome = maximise(design, start, Objective(), max_iter=1, tol=1e-9, newton=newton)
-    assert outcome.n_iter == 1
-    assert design.rows.reads.n_rows <= 6 * 80
+    start = Parameters(np.array([[1.0, 1.0], [3.0, -1.0]]), np.array([[3000.0]]), np.full(2, 0.1))
+    assert maximise(design, start, Objective(), max_iter=4, tol=1e-9, newton=False).objective > 283.0
+    assert design.rows.reads.n_rows <= 16 * 80
 
 
 def test_a_large_gates_curvature_is_factored_once_for_all_steps_that_it_serves(monkeypatch):

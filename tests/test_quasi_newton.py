@@ -226,6 +226,17 @@ def test_experts_with_kinks_make_them_too(activation):
     assert np.median(shares) < 0.6
 
 
+@pytest.mark.parametrize(("n_samples", "seed"), [(200, 20), (400, 4)])
+def test_the_metric_of_rows_that_come_to_a_kink_has_the_bounds_curvature(n_samples, seed):
+    """A step is cut short where quasi-Newton steps would begin. Kills: a metric of sums from before, in one of two."""
+    sim = mf.make_moe(n_samples, 4, 3, activation="relu", noise_std=0.5, random_state=seed)
+    design = Design(Rows.check(sim.X, sim.y), get_activation("relu"))
+    start = make_start("random", design, 3, np.random.default_rng(seed))
+    other = maximise(design, start, Objective(), newton=False, quasi_newton=True, max_iter=72, tol=1e-9)
+    one = climb(design, start, Objective(), quasi_newton=True, max_iter=72, tol=1e-9)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-7)
+
+
 def test_after_a_step_that_gains_nothing_em_goes_on_for_a_while(monkeypatch):
     """Kills: a run that ends there, one that tries again at once, patience that does not grow."""
     design, start = creeping()
