@@ -290,8 +290,7 @@ def _next_step(
 
 
 def _em_step(
-    current: Outcome, objective: Objective, design: Design, smallest_noise: float,
-    gate_curvature: GateCurvature,
+    current: Outcome, objective: Objective, design: Design, smallest_noise: float, gate_curvature: GateCurvature
 ) -> _Step:
     """The M-step: weighted least squares (linear) or Gauss-Newton for the experts, Newton for the gate."""
     parameters, sums = current.parameters, current.sums

@@ -63,7 +63,7 @@ class GateCurvature:
     """
 
     def __init__(self, blocks: FloatArray, n_rows: int) -> None:
-        self.matrix = from_lower_blocks(blocks, n_rows)
+        self.blocks, self.matrix = blocks, from_lower_blocks(blocks, n_rows)
         self._pressed = np.zeros(len(self.matrix), dtype=bool)
         self._system: NormalEquations | None = None
 
@@ -136,8 +136,7 @@ class Pace:
         self.metric_steps_left = 0                  # steps that its metric may serve yet
         self.no_quasi_until, self.quasi_patience = 0, _PATIENCE
 
-        self.gate_gram: FloatArray = np.empty(0)    # the curvature that EM steps the gate by
-        self.gate_curvature = GateCurvature(np.empty((0, 0, 0)), 0)    # that, factored
+        self.gate_curvature = GateCurvature(np.empty((0, 0, 0)), 0)    # that EM steps the gate by
         self.gate_is_fresh = False                  # whether it is that of the current place
         self.gate_steps_left = 0                    # steps that it may serve yet
         self.gate_serves = gate_serves(k)
@@ -188,14 +187,14 @@ class Pace:
         """The gate's curvature of this place, if it was summed; else an earlier one serves on."""
         self.gate_is_fresh = hasattr(sums, "gate_gram")
         if self.gate_is_fresh:
-            self.gate_gram, self.gate_steps_left = sums.gate_gram, self.gate_serves
             self.gate_curvature = GateCurvature(sums.gate_gram, len(sums.gate_gradient))
+            self.gate_steps_left = self.gate_serves
 
     def take_metric(self, sums: Sums, parameters: Parameters) -> None:
         """EM's curvature of this place, if it was summed; else an earlier one serves on."""
         if self.quasi.metric is None or hasattr(sums, "gate_gram"):
             expert_gram = sums.expert_gram if self.objective.move_experts else None
-            gate_gram = getattr(sums, "gate_gram", self.gate_gram)
+            gate_gram = getattr(sums, "gate_gram", self.gate_curvature.blocks)
             self.quasi.metric = Metric(expert_gram, gate_gram, sums, parameters, self.objective)
             self.metric_steps_left = _METRIC_SERVES
 

@@ -237,6 +237,14 @@ def test_the_metric_of_rows_that_come_to_a_kink_has_the_bounds_curvature(n_sampl
     np.testing.assert_allclose(one.history, other.history, rtol=1e-7)
 
 
+def test_the_gate_of_held_experts_has_no_kinks():
+    """Its likelihood is smooth. Kills: steps halved, and no curvature learned, because of experts that stay."""
+    design, start = creeping("relu")
+    rules = {"newton": True, "quasi_newton": True, "curvature": None}
+    assert pace.Pace(design, start, Objective(), 1e-9, **rules).has_kinks
+    assert not pace.Pace(design, start, Objective(move_experts=False), 1e-9, **rules).has_kinks
+
+
 def test_after_a_step_that_gains_nothing_em_goes_on_for_a_while(monkeypatch):
     """Kills: a run that ends there, one that tries again at once, patience that does not grow."""
     design, start = creeping()

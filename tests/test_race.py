@@ -16,6 +16,7 @@ from moe_fast.design import Parameters
 from moe_fast.em import State, maximise
 from moe_fast.linalg import Curvature
 from moe_fast.moves import MOVES
+from moe_fast.objective import Objective
 from moe_fast.pace import Pace
 from moe_fast.race import _Field, _share_moved, default_patience, default_starts, race
 from moe_fast.starts import KINDS, make_start
@@ -546,8 +547,15 @@ def test_only_the_finish_of_a_race_begins_near_an_end(bent, monkeypatch):
     assert set(seen) == {True}
 
 
+def no_way(design, start):
+    """An outcome of no iterations."""
+    return maximise(design, start, Objective(), max_iter=0, tol=0.0)
+
+
 def test_a_gate_beyond_its_limit_is_scaled_down_as_a_whole():
-    """As one expert less leaves it. Kills: such a start, from which no step gains; coefficients cut one by one."""
+    """As one expert less leaves it. Kills: such a start, also of annealing, from which no step gains; coefficients cut
+    one by one.
+    """
     sim = mf.make_moe(300, 3, 3, orthogonal_gate=False, random_state=0)
     task = make_task(sim.X, sim.y, 3)
     gate = task.gate_limit * np.array([[1.0, -2.0, 0.5, 0.0], [0.1, 0.0, 0.2, 0.3]])
@@ -557,6 +565,13 @@ def test_a_gate_beyond_its_limit_is_scaled_down_as_a_whole():
     field = _Field(task, task.design)
     field.enter("random", given)
     assert np.abs(field.starts[0].parameters.gate).max() <= task.gate_limit
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "moe_fast.task.maximise", lambda design, start, *_, **__: begun.append(start) or no_way(design, start)
+        )
+        make_task(sim.X, sim.y, 3, noise=0.1).anneal(task.design, Start("random", 0, given))
+    np.testing.assert_allclose(begun[0].gate, 0.5 * gate)
 
 
 @pytest.mark.parametrize(("n_samples", "seed"), [(600, 2), (24_000, 3)])
